@@ -1,0 +1,25 @@
+from ._algorithm import (
+    AbstractAlgorithm as AbstractAlgorithm,
+    AbstractPlanner as AbstractPlanner,
+    with_horizon as with_horizon,
+)
+from ._check import CheckError as CheckError, Report as Report, check as check
+from ._drivers import fixed_point as fixed_point, minimize as minimize
+from ._learner import (
+    Inner as Inner,
+    Learner as Learner,
+    Trajectory as Trajectory,
+    inner_step as inner_step,
+    unroll as unroll,
+)
+from ._optax import Optax as Optax, from_optax as from_optax, to_optax as to_optax
+from ._results import RESULTS as RESULTS, Solution as Solution
+from ._save import CheckpointError as CheckpointError, load as load, read_header as read_header, save as save
+from ._task import (
+    AbstractLossTask as AbstractLossTask,
+    AbstractTask as AbstractTask,
+    AbstractTaskFamily as AbstractTaskFamily,
+    SingleTask as SingleTask,
+)
+from ._typechecked import typechecked as typechecked
+from ._wrappers import ClipByGlobalNorm as ClipByGlobalNorm, SkipNonFinite as SkipNonFinite, WeightDecay as WeightDecay

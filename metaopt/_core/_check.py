@@ -1,0 +1,106 @@
+"""A dry run of an algorithm, without computing anything."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.random as jr
+import jax.tree_util as jtu
+from jaxtyping import PyTree
+
+from ._algorithm import AbstractAlgorithm
+from ._task import AbstractTask
+
+
+class CheckError(ValueError):
+    """Raised by [`metaopt.check`][]: names the stage that failed, and what was wrong."""
+
+
+class Report(eqx.Module):
+    """What a dry run found: shapes of the state, and bytes held by parameters and state."""
+
+    state: PyTree
+    param_bytes: int
+    state_bytes: int
+
+
+def check(
+    algorithm: AbstractAlgorithm[Any, Any, Any],
+    params: PyTree | None = None,
+    grads: PyTree | None = None,
+    *,
+    task: AbstractTask[Any, Any] | None = None,
+) -> Report:
+    """Dry-run an algorithm on a task or on parameters, by shapes only.
+
+    Goes through the stages `task.init`, `task.evaluate`, `algorithm.init` and `algorithm.step`, and checks that a
+    step keeps structure, shapes and dtypes of state and parameters.
+
+    **Arguments:**
+
+    - `algorithm`: the algorithm.
+    - `params`: the parameters; may be omitted if a task is given.
+    - `grads`: the signal; by default the task's, or else the shapes of the parameters.
+    - `task`: an inner problem.
+
+    **Returns:**
+
+    A [`metaopt.Report`][].
+
+    **Raises:**
+
+    - `CheckError`: naming the stage that failed.
+    """
+    key = jr.key(0)
+    if params is None:
+        if task is None:
+            raise CheckError("`check` needs `params` or a `task`; neither was given.")
+        params = _stage("task.init", lambda: task.init(key=key))
+    params = eqx.filter_eval_shape(lambda p: p, params)
+    value = None
+    if task is not None:
+        value, signal = _stage("task.evaluate", lambda p: task.evaluate(p, key=key), params)
+        grads = signal if grads is None else grads
+    elif grads is None:
+        grads = eqx.filter(params, lambda x: _is_inexact_shape(x))
+    state = _stage("algorithm.init", lambda p: algorithm.init(p, key=key), params)
+
+    def step(state: PyTree, params: PyTree, grads: PyTree, value: Any) -> tuple[PyTree, PyTree]:
+        return algorithm.step(state, params, grads, value=value)
+
+    new_state, new_params = _stage("algorithm.step", step, state, params, grads, value)
+    _same("state", state, new_state)
+    _same("params", params, new_params)
+    return Report(state, _nbytes(params), _nbytes(state))
+
+
+def _stage(name: str, fn: Callable[..., Any], *args: Any) -> Any:
+    try:
+        return eqx.filter_eval_shape(fn, *args)
+    except Exception as error:
+        raise CheckError(f"`{name}` failed: {type(error).__name__}: {error}") from error
+
+
+def _is_shape(x: Any) -> bool:
+    return isinstance(x, jax.ShapeDtypeStruct) or eqx.is_array(x)
+
+
+def _is_inexact_shape(x: Any) -> bool:
+    return _is_shape(x) and jax.numpy.issubdtype(x.dtype, jax.numpy.inexact)
+
+
+def _same(what: str, before: PyTree, after: PyTree) -> None:
+    old, new = (jtu.tree_flatten_with_path(tree) for tree in (before, after))
+    if old[1] != new[1]:
+        raise CheckError(f"`algorithm.step` changed the structure of `{what}`: from {old[1]} to {new[1]}.")
+    for (path, a), (_, b) in zip(old[0], new[0], strict=True):
+        if _is_shape(a) and (a.shape, a.dtype) != (b.shape, b.dtype):
+            raise CheckError(
+                f"`algorithm.step` changed `{what}{jtu.keystr(path)}` from {a.dtype}{list(a.shape)} to "
+                f"{b.dtype}{list(b.shape)}. A step must keep shapes and dtypes."
+            )
+
+
+def _nbytes(tree: PyTree) -> int:
+    return sum(x.size * x.dtype.itemsize for x in jtu.tree_leaves(tree) if _is_shape(x))

@@ -1,0 +1,173 @@
+"""The two doors between optax and metaopt."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
+
+from ._algorithm import AbstractAlgorithm
+from ._trees import compute_dtype, match, trainable
+
+
+class Optax(AbstractAlgorithm[PyTree, PyTree, PyTree]):
+    """An optax gradient transformation as an algorithm. Made by [`metaopt.from_optax`][]."""
+
+    factory: Callable[..., optax.GradientTransformation] = eqx.field(static=True)
+    hyperparameters: dict[str, Float[Array, "..."]]
+    options: tuple[tuple[str, Any], ...] = eqx.field(static=True)
+
+    def _transformation(self, dtype: Any) -> optax.GradientTransformationExtraArgs:
+        numbers = {name: number.astype(dtype) for name, number in self.hyperparameters.items()}
+        return optax.with_extra_args_support(self.factory(**numbers, **dict(self.options)))
+
+    def _common_dtype(self, params: PyTree) -> Any:
+        dtypes = [x.dtype for x in jtu.tree_leaves(params)]
+        if not self.hyperparameters:
+            return None
+        return jnp.result_type(jnp.float32, *[compute_dtype(d) for d in dtypes])
+
+    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> PyTree:
+        del key
+        params = trainable(params)
+        dtype = self._common_dtype(params)
+        with _standard_promotion():
+            return self._transformation(dtype).init(_cast(params, dtype))
+
+    def step(
+        self, state: PyTree, params: PyTree, grads: PyTree, *, value: Scalar | None = None
+    ) -> tuple[PyTree, PyTree]:
+        matched = match(params, grads)
+        mutable = trainable(params)
+        # optax knows no missing gradients: they are zeros to it, and their parameters are put back untouched.
+        filled = matched.put(jtu.tree_map(jnp.zeros_like, mutable), [leaf.grad for leaf in matched.leaves])
+        dtype = self._common_dtype(mutable)
+        extra = {} if value is None else {"value": value}
+        with _standard_promotion():
+            transformation = self._transformation(dtype)
+            updates, state = transformation.update(_cast(filled, dtype), state, _cast(mutable, dtype), **extra)
+        new = [
+            (leaf.param.astype(update.dtype) + update).astype(leaf.param.dtype)
+            for leaf, update in zip(matched.leaves, matched.pick(updates), strict=True)
+        ]
+        return state, matched.rebuild(new)
+
+
+def _standard_promotion() -> AbstractContextManager[None]:
+    # optax itself does not trace under `jax_numpy_dtype_promotion="strict"`: it raises a float to an integer power.
+    return jax.numpy_dtype_promotion("standard")
+
+
+def _cast(tree: PyTree, dtype: Any) -> PyTree:
+    return tree if dtype is None else jtu.tree_map(lambda x: x.astype(dtype), tree)
+
+
+def from_optax(
+    transformation: optax.GradientTransformation | Callable[..., optax.GradientTransformation],
+    /,
+    **hyperparameters: Any,
+) -> Optax:
+    """Make an algorithm of an optax gradient transformation.
+
+    With a ready transformation its hyperparameters are baked in. With a factory and its arguments, every
+    floating-point argument becomes an array leaf of the algorithm: it can be differentiated, `vmap`ped over and
+    meta-learned.
+
+    ```python
+    import optax
+    import metaopt
+
+    fixed = metaopt.from_optax(optax.adam(1e-3))
+    learnable = metaopt.from_optax(optax.adam, learning_rate=1e-3, b1=0.9)
+    ```
+
+    **Arguments:**
+
+    - `transformation`: a `GradientTransformation`, or a function that makes one (`optax.adam`).
+    - `**hyperparameters`: arguments of the factory. Numbers and float arrays become leaves; everything else
+        (flags, integers, schedules) stays static and must be hashable.
+
+    **Returns:**
+
+    An algorithm. With a factory, low-precision parameters are updated in float32 and rounded once.
+
+    **Raises:**
+
+    - `TypeError`: if the first argument is neither, or if a ready transformation comes with hyperparameters.
+    """
+    if isinstance(transformation, optax.GradientTransformation):
+        if hyperparameters:
+            raise TypeError(
+                f"Hyperparameters {sorted(hyperparameters)} were given beside a ready transformation, whose "
+                "hyperparameters are fixed. Pass the factory instead: `from_optax(optax.adam, learning_rate=1e-3)`."
+            )
+        return Optax(_Ready(transformation), {}, ())
+    if not callable(transformation):
+        raise TypeError(
+            f"`from_optax` takes an optax gradient transformation or a function that makes one, but a "
+            f"`{type(transformation).__name__}` was given."
+        )
+    leaves, options = {}, []
+    for name, argument in hyperparameters.items():
+        if isinstance(argument, float) or eqx.is_inexact_array_like(argument):
+            leaves[name] = jnp.asarray(argument, jnp.result_type(float) if isinstance(argument, float) else None)
+        else:
+            options.append((name, argument))
+    return Optax(transformation, leaves, tuple(options))
+
+
+class _Ready:
+    """A factory that returns a ready transformation; two are equal when the transformation is the same object."""
+
+    def __init__(self, transformation: optax.GradientTransformation):
+        self.transformation = transformation
+
+    def __call__(self) -> optax.GradientTransformation:
+        return self.transformation
+
+    def __hash__(self) -> int:
+        return hash(self.transformation)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Ready) and self.transformation == other.transformation
+
+
+def to_optax(
+    algorithm: AbstractAlgorithm[Any, Any, Any], *, key: PRNGKeyArray | None = None
+) -> optax.GradientTransformationExtraArgs:
+    """Make an optax gradient transformation of an algorithm, for an existing optax training loop.
+
+    `update(grads, state, params, value=loss)` returns the difference between new and old parameters, so
+    `optax.apply_updates` or `eqx.apply_updates` gives the stepped parameters up to rounding.
+
+    **Arguments:**
+
+    - `algorithm`: any algorithm. Tell one that plans ahead its budget first, with [`metaopt.with_horizon`][].
+    - `key`: passed to the algorithm's `init`.
+
+    **Returns:**
+
+    An `optax.GradientTransformationExtraArgs`. Its `update` needs `params`, uses `value` if it is given, and raises
+    `TypeError` for any other extra argument.
+    """
+
+    def init(params: PyTree) -> PyTree:
+        return algorithm.init(params, key=key)
+
+    def update(
+        grads: PyTree, state: PyTree, params: PyTree | None = None, *, value: Scalar | None = None
+    ) -> tuple[PyTree, PyTree]:
+        if params is None:
+            raise ValueError("A metaopt algorithm needs the parameters: call `tx.update(grads, state, params)`.")
+        state, new = algorithm.step(state, params, grads, value=value)
+        matched = match(params, grads)
+        differences = [n - leaf.param for n, leaf in zip(matched.pick(new), matched.leaves, strict=True)]
+        empty = jtu.tree_map(lambda _: None, params)
+        return matched.put(empty, differences), state
+
+    return optax.GradientTransformationExtraArgs(init, update)

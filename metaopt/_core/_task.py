@@ -1,0 +1,63 @@
+"""What is optimized: tasks and families of tasks."""
+
+import abc
+from typing import Any, Generic, TypeVar
+
+import equinox as eqx
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+
+P = TypeVar("P")
+G = TypeVar("G")
+
+
+class AbstractTask(eqx.Module, Generic[P, G]):
+    """An inner problem: where to start, what to improve, and what to report.
+
+    Whatever distinguishes one task of a family from another is a leaf, so a batch of tasks is a `jax.vmap` and a
+    sharded batch is a mesh axis.
+    """
+
+    @abc.abstractmethod
+    def init(self, *, key: PRNGKeyArray) -> P:
+        """Draw starting parameters."""
+
+    @abc.abstractmethod
+    def evaluate(self, params: P, *, key: PRNGKeyArray) -> tuple[Float[Array, ""], G]:
+        """The value at `params` and the signal that an algorithm steps on, on one minibatch drawn with `key`."""
+
+    @abc.abstractmethod
+    def measure(self, params: P, *, key: PRNGKeyArray) -> Float[Array, ""]:
+        """What a user reports: the loss on the full data set, on a large fixed batch, or on query data."""
+
+
+class AbstractLossTask(AbstractTask[P, P]):
+    """A task whose signal is the gradient of a loss."""
+
+    @abc.abstractmethod
+    def loss(self, params: P, *, key: PRNGKeyArray) -> Float[Array, ""]:
+        """The loss on one minibatch drawn with `key`."""
+
+    def evaluate(self, params: P, *, key: PRNGKeyArray) -> tuple[Float[Array, ""], P]:
+        return eqx.filter_value_and_grad(lambda p: self.loss(p, key=key))(params)
+
+
+class AbstractTaskFamily(eqx.Module):
+    """A distribution over tasks.
+
+    All tasks of a family share one pytree structure, with the same shapes, dtypes and static parts.
+    """
+
+    @abc.abstractmethod
+    def sample(self, *, key: PRNGKeyArray) -> AbstractTask[Any, Any]:
+        """Draw a task."""
+
+
+class SingleTask(AbstractTaskFamily):
+    """The family with one member."""
+
+    task: AbstractTask[PyTree, PyTree]
+
+    def sample(self, *, key: PRNGKeyArray) -> AbstractTask[Any, Any]:
+        del key
+        return self.task

@@ -1,0 +1,164 @@
+"""How algorithms read parameters and gradients leaf by leaf."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array, Bool, Float, Inexact, PyTree
+
+
+T = TypeVar("T")
+
+
+def _is_none(x: Any) -> bool:
+    return x is None
+
+
+class Leaf(NamedTuple):
+    """One parameter array with its gradient and its place in the tree."""
+
+    position: int
+    path: str
+    param: Inexact[Array, "..."]
+    grad: Inexact[Array, "..."]
+
+
+class Matched(NamedTuple):
+    """Parameters and gradients, matched leaf by leaf. Made by [`metaopt._core._trees.match`][]."""
+
+    leaves: list[Leaf]
+    structure: Any
+    values: list[Any]
+
+    def rebuild(self, new: Sequence[Array]) -> Any:
+        """Put one new array per matched leaf back into the tree, everything else untouched."""
+        values = list(self.values)
+        for leaf, array in zip(self.leaves, new, strict=True):
+            values[leaf.position] = array
+        return jtu.tree_unflatten(self.structure, values)
+
+    def pick(self, tree: PyTree) -> list[Any]:
+        """The subtrees of `tree` (a state that mirrors the parameters) that stand at the matched leaves."""
+        entries = self.structure.flatten_up_to(tree)
+        return [entries[leaf.position] for leaf in self.leaves]
+
+    def put(self, tree: T, new: Sequence[Any]) -> T:
+        """The inverse of `pick`: `tree` with new subtrees at the matched leaves."""
+        entries = self.structure.flatten_up_to(tree)
+        for leaf, entry in zip(self.leaves, new, strict=True):
+            entries[leaf.position] = entry
+        return jtu.tree_unflatten(self.structure, entries)
+
+
+def trainable(params: PyTree) -> PyTree:
+    """Keep the leaves that an algorithm may change (inexact arrays) and put `None` elsewhere."""
+    return eqx.filter(params, eqx.is_inexact_array)
+
+
+def match(params: PyTree, grads: PyTree) -> Matched:
+    """Match gradients to parameters.
+
+    **Arguments:**
+
+    - `params`: any pytree.
+    - `grads`: the same structure, with `None` where a leaf has no gradient.
+
+    **Returns:**
+
+    The leaves that are inexact arrays and have a gradient, with what is needed to rebuild the tree.
+
+    **Raises:**
+
+    - `ValueError`: if the structures or the shapes differ.
+    - `TypeError`: if a gradient is not an inexact array, or is complex where its parameter is real.
+    """
+    with_paths, structure = jtu.tree_flatten_with_path(params, is_leaf=_is_none)
+    try:
+        grad_leaves = structure.flatten_up_to(grads)
+    except (ValueError, TypeError) as error:
+        raise ValueError(_structure_text(params, grads)) from error
+    leaves = []
+    for position, ((path, param), grad) in enumerate(zip(with_paths, grad_leaves, strict=True)):
+        if grad is None or not eqx.is_inexact_array(param):
+            continue
+        name = "params" + jtu.keystr(path)
+        _check_gradient(name, param, grad)
+        leaves.append(Leaf(position, name, param, grad))
+    return Matched(leaves, structure, [leaf for _, leaf in with_paths])
+
+
+def _check_gradient(name: str, param: Array, grad: Any) -> None:
+    if not eqx.is_array(grad):
+        raise ValueError(
+            f"The gradient of `{name}` is a `{type(grad).__name__}`, but an array of shape {param.shape} was wanted. "
+            "Pass gradients with the structure of the parameters, and `None` where there is no gradient."
+        )
+    if not jnp.issubdtype(grad.dtype, jnp.inexact):
+        raise TypeError(
+            f"The gradient of `{name}` has dtype {grad.dtype}, but a floating-point gradient was wanted. "
+            "Differentiate with `eqx.filter_grad`, which gives `None` for integer leaves."
+        )
+    if jnp.iscomplexobj(grad) and not jnp.iscomplexobj(param):
+        raise TypeError(f"The gradient of `{name}` is complex ({grad.dtype}), but the parameter is {param.dtype}.")
+    if grad.shape != param.shape:
+        raise ValueError(f"The gradient of `{name}` has shape {grad.shape}, but the parameter has shape {param.shape}.")
+
+
+def _structure_text(params: PyTree, grads: PyTree) -> str:
+    names = [{jtu.keystr(p) for p, _ in jtu.tree_flatten_with_path(t, is_leaf=_is_none)[0]} for t in (params, grads)]
+    missing, extra = sorted(names[0] - names[1]), sorted(names[1] - names[0])
+    text = "`grads` must have the same pytree structure as `params`."
+    if missing:
+        text += f" No gradient for: {', '.join('`params' + name + '`' for name in missing[:5])}."
+    if extra:
+        text += f" Not among the parameters: {', '.join('`grads' + name + '`' for name in extra[:5])}."
+    if not missing and not extra:
+        text += f" Given {jtu.tree_structure(grads)}, wanted {jtu.tree_structure(params)}."
+    return text + " Differentiate with `eqx.filter_grad`, and put `None` where a leaf has no gradient."
+
+
+def compute_dtype(dtype: Any) -> Any:
+    """The dtype in which accumulators of a parameter are kept: its own, but at least 32 bits."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def select(condition: Bool[Array, ""], on_true: PyTree[Any, "T"], on_false: PyTree[Any, "T"]) -> PyTree[Any, "T"]:
+    """`jnp.where` over the array leaves of two trees of the same structure."""
+
+    def one(a: Any, b: Any) -> Any:
+        return jax.lax.select_n(condition, b, a) if _is_key(a) else jnp.where(condition, a, b)
+
+    return jtu.tree_map(lambda a, b: one(a, b) if eqx.is_array(a) else a, on_true, on_false)
+
+
+def _is_key(x: Any) -> bool:
+    return eqx.is_array(x) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def global_norm(tree: PyTree) -> Float[Array, ""]:
+    r"""The Euclidean norm $\sqrt{\sum_i |x_i|^2}$ over all inexact leaves, accumulated in at least 32 bits."""
+    leaves = [x for x in jtu.tree_leaves(tree) if eqx.is_inexact_array(x)]
+    squares = [jnp.sum(jnp.square(jnp.abs(x.astype(compute_dtype(x.dtype))))) for x in leaves]
+    return jnp.sqrt(add_up(squares))
+
+
+def add_up(scalars: Sequence[Array]) -> Array:
+    """Add scalars of mixed precision in the widest of their dtypes (float32 zero if there are none)."""
+    if not scalars:
+        return jnp.zeros((), jnp.float32)
+    dtype = jnp.result_type(*[s.dtype for s in scalars])
+    return sum((s.astype(dtype) for s in scalars[1:]), start=scalars[0].astype(dtype))
+
+
+def all_finite(tree: PyTree) -> Bool[Array, ""]:
+    """Whether every inexact leaf is finite everywhere."""
+    leaves = [jnp.all(jnp.isfinite(x)) for x in jtu.tree_leaves(tree) if eqx.is_inexact_array(x)]
+    return jnp.all(jnp.stack(leaves)) if leaves else jnp.asarray(True)
+
+
+def map_arrays(fn: Callable[[Array], Any], tree: PyTree) -> PyTree:
+    """`tree_map` over the inexact-array leaves only."""
+    return jtu.tree_map(lambda x: fn(x) if eqx.is_inexact_array(x) else x, tree)

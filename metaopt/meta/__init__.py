@@ -1,0 +1,31 @@
+from ._es import ES as ES
+from ._es_single import ESSingle as ESSingle
+from ._horizons import ConstantHorizon as ConstantHorizon, LogUniformHorizon as LogUniformHorizon
+from ._nres import NRES as NRES
+from ._objectives import (
+    BestLoss as BestLoss,
+    FinalLoss as FinalLoss,
+    MeanLogLoss as MeanLogLoss,
+    MeanLoss as MeanLoss,
+    TimeToTarget as TimeToTarget,
+)
+from ._partition import only as only
+from ._pes import PES as PES
+from ._train import (
+    History as History,
+    MetaResult as MetaResult,
+    MetaState as MetaState,
+    meta_step as meta_step,
+    meta_train as meta_train,
+    validate as validate,
+)
+from ._truncated_unroll import TruncatedUnroll as TruncatedUnroll
+from ._unrolled import Unrolled as Unrolled
+from .base import (
+    AbstractEstimator as AbstractEstimator,
+    AbstractHorizon as AbstractHorizon,
+    AbstractObjective as AbstractObjective,
+    MetaGradient as MetaGradient,
+    MetaProblem as MetaProblem,
+    Observation as Observation,
+)

@@ -1,0 +1,102 @@
+"""Meta-objectives."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .base import AbstractObjective, Observation
+
+
+class MeanLoss(AbstractObjective[None]):
+    r"""The mean of the values after each update: $c_t = v_t / H$ (Andrychowicz et al., 2016)."""
+
+    queries: bool = eqx.field(static=True, default=False)
+
+    def init(self) -> None:
+        return None
+
+    def contribute(self, state: None, observation: Observation) -> tuple[None, Float[Array, ""]]:
+        return None, observation.value / observation.horizon.astype(observation.value.dtype)
+
+
+class MeanLogLoss(AbstractObjective[None]):
+    r"""The mean logarithm of the values, $c_t = \log(v_t + \epsilon) / H$.
+
+    Only for tasks whose values are deterministic and not negative. The logarithm of a minibatch loss rewards
+    overfitting single batches: a learner trained so improves its meta-loss while held-out loss grows.
+    """
+
+    floor: float = eqx.field(static=True, default=1e-8)
+    queries: bool = eqx.field(static=True, default=False)
+
+    def __check_init__(self) -> None:
+        if not self.floor > 0:
+            raise ValueError(f"`floor` must be positive, but {self.floor} was given.")
+
+    def init(self) -> None:
+        return None
+
+    def contribute(self, state: None, observation: Observation) -> tuple[None, Float[Array, ""]]:
+        return None, jnp.log(observation.value + self.floor) / observation.horizon.astype(observation.value.dtype)
+
+
+class FinalLoss(AbstractObjective[None]):
+    r"""The value after the last update: $c_t = v_H \, [t = H]$.
+
+    With `queries=True` that value is the task's `measure`, which for few-shot tasks is the loss on query data; the
+    horizon must then be a multiple of the estimator's truncation.
+    """
+
+    queries: bool = eqx.field(static=True, default=False)
+
+    def init(self) -> None:
+        return None
+
+    def contribute(self, state: None, observation: Observation) -> tuple[None, Float[Array, ""]]:
+        last = observation.clock == observation.horizon
+        return None, jnp.where(last, observation.value, jnp.zeros_like(observation.value))
+
+
+class BestLoss(AbstractObjective[Float[Array, ""]]):
+    r"""The smallest value of the episode, $\min_t v_t$, as a telescoping sum:
+    $c_t = \min(b_{t-1}, v_t) - b_{t-1}$ with $b_t = \min(b_{t-1}, v_t)$ and $c_1 = v_1$."""
+
+    queries: bool = eqx.field(static=True, default=False)
+
+    def init(self) -> Float[Array, ""]:
+        return jnp.asarray(jnp.inf, jnp.result_type(float))
+
+    def contribute(
+        self, state: Float[Array, ""], observation: Observation
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        value = observation.value.astype(state.dtype)
+        first = observation.clock == 1
+        best = jnp.where(first, value, jnp.minimum(state, value))
+        # The branch that is not taken must stay finite, or its gradient is NaN.
+        before = jnp.where(first, jnp.zeros_like(state), jnp.where(jnp.isfinite(state), state, 0.0))
+        return best, best - before
+
+
+class TimeToTarget(AbstractObjective[Float[Array, ""]]):
+    r"""The share of the episode that passes before the target is reached, softened.
+
+    $$c_t = \frac{1}{H}\Big(1 - \max_{s \le t} \sigma\big((v^* - v_s) / T\big)\Big)$$
+
+    For a small temperature $T$ the sum is the first $t$ with $v_t \le v^*$, divided by $H$.
+    """
+
+    target: Float[Array, ""] = eqx.field(converter=lambda x: jnp.asarray(x, jnp.result_type(float)))
+    temperature: Float[Array, ""] = eqx.field(converter=lambda x: jnp.asarray(x, jnp.result_type(float)), default=0.1)
+    queries: bool = eqx.field(static=True, default=False)
+
+    def init(self) -> Float[Array, ""]:
+        return jnp.zeros((), jnp.result_type(float))
+
+    def contribute(
+        self, state: Float[Array, ""], observation: Observation
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        target, temperature = jax.lax.stop_gradient((self.target, self.temperature))
+        gap = (target - observation.value.astype(target.dtype)) / temperature
+        reached = jnp.maximum(state, jax.nn.sigmoid(gap).astype(state.dtype))
+        return reached, (1.0 - reached) / observation.horizon.astype(state.dtype)

@@ -1,0 +1,66 @@
+"""Which leaves of a learner are trained."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array, Float, PyTree
+
+from .._core import Learner
+from .._core._trees import add_up, compute_dtype
+from .base import MetaProblem
+
+
+def only(where: Callable[[Learner], Any | Sequence[Any]]) -> Callable[[Learner], PyTree[bool]]:
+    """Train only a part of a learner; for `MetaProblem.trainable`.
+
+    ```python
+    problem = MetaProblem(family, objective, horizon, trainable=only(lambda learner: learner.initial))
+    ```
+
+    **Arguments:**
+
+    - `where`: picks a node, or a sequence of nodes, of the learner.
+
+    **Returns:**
+
+    A function from a learner to a matching pytree of booleans.
+    """
+
+    def mask(learner: Learner) -> PyTree[bool]:
+        nothing = jtu.tree_map(lambda _: False, learner)
+        return eqx.tree_at(where, nothing, replace_fn=lambda node: jtu.tree_map(lambda _: True, node))
+
+    return mask
+
+
+def partition(learner: Learner, problem: MetaProblem) -> tuple[Learner, Learner]:
+    """Split a learner into what is trained and the rest.
+
+    **Raises:**
+
+    - `ValueError`: if nothing is left to train.
+    """
+    mask = jtu.tree_map(lambda _: True, learner) if problem.trainable is None else problem.trainable(learner)
+    mask = jtu.tree_map(lambda leaf, on: bool(on) and eqx.is_inexact_array(leaf), learner, mask)
+    if not any(jtu.tree_leaves(mask)):
+        raise ValueError(
+            "The learner has nothing to train: no inexact array is selected. Give it a learnable algorithm, an "
+            "`initial`, or another `trainable`."
+        )
+    return eqx.partition(learner, mask)
+
+
+def weight_penalty(trained: Learner, problem: MetaProblem) -> Float[Array, ""]:
+    """The penalty on the weights, for reporting and for estimators that differentiate."""
+    squares = [jnp.sum(jnp.square(x.astype(compute_dtype(x.dtype)))) for x in jtu.tree_leaves(trained)]
+    return problem.weight_penalty * add_up(squares)
+
+
+def penalize(grads: PyTree, trained: Learner, problem: MetaProblem) -> PyTree:
+    """Add the exact gradient of the weight penalty to an estimate."""
+    if not problem.weight_penalty:
+        return grads
+    return jtu.tree_map(lambda g, w: g + 2.0 * problem.weight_penalty * w, grads, trained)

@@ -1,0 +1,313 @@
+"""The driver of meta-training."""
+
+import os
+import pathlib
+import sys
+import time
+import warnings
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import jax.tree_util as jtu
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from tqdm import tqdm
+
+from .._core import (
+    AbstractAlgorithm,
+    AbstractTaskFamily,
+    Learner,
+    SkipNonFinite,
+    load,
+    read_header,
+    save,
+    unroll,
+    with_horizon,
+)
+from ._episode import task_keys
+from ._partition import partition
+from .base import AbstractEstimator, MetaProblem
+
+
+_LONGEST_CHUNK = 512
+_SECONDS_PER_CHUNK = 1.0
+
+
+class MetaState(eqx.Module):
+    """Everything that meta-training carries from one meta-step to the next, and all that a checkpoint holds."""
+
+    step: Int[Array, ""]
+    learner: Learner
+    outer: PyTree
+    estimator: PyTree
+    diverged: Int[Array, ""]
+
+
+class History(eqx.Module):
+    """What happened: the mean inner value at each meta-step, and each validation as `(meta-step, loss)`."""
+
+    values: list[float]
+    validations: list[tuple[int, float]]
+
+
+class MetaResult(eqx.Module):
+    """What [`metaopt.meta_train`][] returns.
+
+    - `learner`: the learner with the best validation loss, or the last one if there was no validation.
+    - `last`: the learner after the last meta-step.
+    - `history`: the curves.
+    - `skipped`: how many meta-steps were left out because the meta-gradient was not finite.
+    - `diverged`: how many tasks diverged in all.
+    - `best_step`: the meta-step of `learner`.
+    - `seconds`, `compile_seconds`: wall-clock time of this call, in all and for compiling.
+    """
+
+    learner: Learner
+    last: Learner
+    history: History
+    skipped: int
+    diverged: int
+    best_step: int
+    seconds: float
+    compile_seconds: float
+
+
+def meta_step(
+    state: MetaState,
+    estimator: AbstractEstimator[Any],
+    outer: AbstractAlgorithm[Any, Any, Any],
+    problem: MetaProblem,
+    *,
+    key: PRNGKeyArray,
+) -> tuple[MetaState, Float[Array, ""]]:
+    """One meta-step: estimate the meta-gradient, then let the outer algorithm step. Pure."""
+    key = jr.fold_in(key, state.step)
+    estimator_state, estimate = estimator.estimate(state.estimator, state.learner, problem, key=key)
+    outer_state, learner = outer.step(state.outer, state.learner, estimate.grads, value=estimate.value)
+    new = MetaState(state.step + 1, learner, outer_state, estimator_state, state.diverged + estimate.nonfinite)
+    return new, estimate.value
+
+
+def validate(
+    learner: Learner, family: AbstractTaskFamily, *, steps: int, tasks: int, key: PRNGKeyArray
+) -> Float[Array, ""]:
+    """The mean of the tasks' `measure` after `steps` inner steps, on `tasks` tasks; infinite if one diverged."""
+
+    def one(key: PRNGKeyArray) -> Float[Array, ""]:
+        task_key, run_key, measure_key = jr.split(key, 3)
+        task = family.sample(key=task_key)
+        trajectory = unroll(learner, task, steps=steps, key=run_key)
+        return task.measure(trajectory.params, key=measure_key)
+
+    values = jax.vmap(one)(task_keys(key, tasks))
+    mean = jnp.mean(values)
+    return jnp.where(jnp.isfinite(mean), mean, jnp.inf)
+
+
+@eqx.filter_jit
+def _chunk(
+    state: MetaState,
+    count: Int[Array, ""],
+    estimator: AbstractEstimator[Any],
+    outer: AbstractAlgorithm[Any, Any, Any],
+    problem: MetaProblem,
+    key: PRNGKeyArray,
+) -> tuple[MetaState, Float[Array, " chunk"]]:
+    dynamic, static = eqx.partition(state, eqx.is_array)
+
+    def body(i: Int[Array, ""], carry: tuple[PyTree, Array]) -> tuple[PyTree, Array]:
+        dynamic, values = carry
+        state, value = meta_step(eqx.combine(dynamic, static), estimator, outer, problem, key=key)
+        return eqx.filter(state, eqx.is_array), values.at[i].set(value.astype(values.dtype))
+
+    dynamic, values = jax.lax.fori_loop(0, count, body, (dynamic, jnp.zeros(_LONGEST_CHUNK)))
+    return eqx.combine(dynamic, static), values
+
+
+def meta_train(
+    learner: Learner,
+    problem: MetaProblem,
+    *,
+    estimator: AbstractEstimator[Any],
+    outer: AbstractAlgorithm[Any, Any, Any],
+    steps: int,
+    key: PRNGKeyArray,
+    validation: AbstractTaskFamily | None = None,
+    validate_every: int | None = None,
+    validation_tasks: int = 16,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> MetaResult:
+    r"""Meta-train a learner.
+
+    Repeats $\hat g \leftarrow \mathrm{estimate}(\phi)$, $\phi \leftarrow \mathrm{outer.step}(\phi, \hat g)$ in compiled
+    chunks of about a second, with a progress bar. Random keys depend on the meta-step only, so a run that was
+    interrupted and resumed gives the same bits as one that was not.
+
+    **Arguments:**
+
+    - `learner`: where to start.
+    - `problem`: what to train for.
+    - `estimator`: how meta-gradients are estimated.
+    - `outer`: any algorithm; it is told the number of meta-steps.
+    - `steps`: the number of meta-steps, at least 1.
+    - `key`: the key of the run.
+    - `validation`: held-out tasks. The learner with the lowest validation loss is kept.
+    - `validate_every`: meta-steps between validations; by default a tenth of `steps`.
+    - `validation_tasks`: how many tasks a validation averages over.
+    - `checkpoint`: a file to which the whole state is saved every `checkpoint_every` meta-steps (by default a tenth of
+        `steps`), at the end, and on Ctrl-C.
+    - `resume`: go on from `checkpoint` if that file exists.
+    - `progress`: whether to show a progress bar.
+
+    **Returns:**
+
+    A [`metaopt.meta.MetaResult`][]. A meta-step whose gradient is not finite is left out; a warning says how many
+    were.
+
+    **Raises:**
+
+    - `ValueError`: for a `steps`, `validate_every` or `checkpoint_every` below 1, or `resume` without `checkpoint`.
+    - `OSError`: if the checkpoint cannot be written; tried before training starts.
+    - [`metaopt.CheckpointError`][]: if the checkpoint to resume from is damaged or does not fit.
+    """
+    validate_every = max(1, steps // 10) if validate_every is None else validate_every
+    checkpoint_every = max(1, steps // 10) if checkpoint_every is None else checkpoint_every
+    for name, number in (("steps", steps), ("validate_every", validate_every), ("checkpoint_every", checkpoint_every)):
+        if number < 1:
+            raise ValueError(f"`{name}` must be at least 1, but {number} was given.")
+    if resume and checkpoint is None:
+        raise ValueError("`resume=True` needs the `checkpoint` file to resume from.")
+    run = _Run(learner, problem, estimator, outer, steps, key, checkpoint, resume)
+    periods = [checkpoint_every] if checkpoint is not None else []
+    periods += [validate_every] if validation is not None else []
+    with tqdm(total=steps, initial=run.step, disable=not progress, unit="meta-step", file=sys.stdout) as bar:
+        try:
+            if validation is not None and not run.validations:
+                run.validate(validation, validation_tasks)
+            while run.step < steps:
+                before = run.step
+                stop = min([steps, *[p * (before // p + 1) for p in periods]])
+                run.advance(stop)
+                bar.update(run.step - before)
+                last = run.step == steps
+                if validation is not None and (run.step % validate_every == 0 or last):
+                    run.validate(validation, validation_tasks)
+                bar.set_postfix(run.postfix())
+                if checkpoint is not None and (run.step % checkpoint_every == 0 or last):
+                    run.save()
+        except KeyboardInterrupt:
+            run.save()
+            raise
+    return run.result()
+
+
+class _Run:
+    """The host side of one `meta_train` call: clocks, curves, files."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        problem: MetaProblem,
+        estimator: AbstractEstimator[Any],
+        outer: AbstractAlgorithm[Any, Any, Any],
+        steps: int,
+        key: PRNGKeyArray,
+        checkpoint: str | os.PathLike[str] | None,
+        resume: bool,
+    ):
+        self.begun = time.perf_counter()
+        self.problem, self.estimator = problem, estimator
+        self.outer = with_horizon(SkipNonFinite(outer), steps)
+        self.checkpoint = None if checkpoint is None else pathlib.Path(checkpoint)
+        start_key, self.key, self.validation_key = jr.split(key, 3)
+        learner = jtu.tree_map(lambda x: jnp.asarray(x, x.dtype) if eqx.is_array(x) else x, learner)
+        estimator_key, outer_key = jr.split(start_key)
+        partition(learner, problem)
+        estimator_state = eqx.filter_jit(estimator.init)(learner, problem, key=estimator_key)
+        outer_state = self.outer.init(learner, key=outer_key)
+        zero = jnp.zeros((), jnp.int32)
+        self.state = MetaState(zero, learner, outer_state, estimator_state, zero)
+        self.best, self.best_step = learner, 0
+        self.values: list[float] = []
+        self.validations: list[tuple[int, float]] = []
+        self.chunk, self.compile_seconds = 1, 0.0
+        if resume and self.checkpoint is not None and self.checkpoint.exists():
+            self.load(self.checkpoint)
+        else:
+            self.save()
+
+    @property
+    def step(self) -> int:
+        return len(self.values)
+
+    def advance(self, stop: int) -> None:
+        """Run one chunk, of about a second, but not past `stop`."""
+        count = min(stop - self.step, self.chunk)
+        begun = time.perf_counter()
+        args = (jnp.asarray(count), self.estimator, self.outer, self.problem, self.key)
+        state, values = jax.block_until_ready(_chunk(self.state, *args))
+        seconds = time.perf_counter() - begun
+        self.state = state
+        self.values += [float(v) for v in values[:count]]
+        if not self.compile_seconds:
+            self.compile_seconds = seconds
+        else:
+            self.chunk = int(min(max(1, count * _SECONDS_PER_CHUNK / seconds), 4 * count, _LONGEST_CHUNK))
+
+    def validate(self, family: AbstractTaskFamily, tasks: int) -> None:
+        loss = float(_validate(self.state.learner, family, self.problem.horizon.longest, tasks, self.validation_key))
+        if not self.validations or loss < min(v for _, v in self.validations):
+            self.best, self.best_step = self.state.learner, self.step
+        self.validations.append((self.step, loss))
+
+    def postfix(self) -> dict[str, str]:
+        recent = self.values[-50:]
+        shown = {"loss": f"{sum(recent) / len(recent):.4g}"}
+        if self.validations:
+            shown["validation"] = f"{self.validations[-1][1]:.4g}"
+        if int(self.state.outer.skipped):
+            shown["skipped"] = str(int(self.state.outer.skipped))
+        return shown
+
+    def save(self) -> None:
+        if self.checkpoint is None:
+            return
+        curves = {"values": self.values, "validations": self.validations, "best_step": self.best_step}
+        save(self.checkpoint, (self.state, self.best), metadata={"kind": "meta-training", **curves})
+
+    def load(self, path: pathlib.Path) -> None:
+        self.state, self.best = load(path, (self.state, self.best))
+        metadata = read_header(path)["metadata"]
+        self.values = list(metadata["values"])
+        self.validations = [(int(step), float(loss)) for step, loss in metadata["validations"]]
+        self.best_step = int(metadata["best_step"])
+
+    def result(self) -> MetaResult:
+        skipped, diverged = int(self.state.outer.skipped), int(self.state.diverged)
+        if skipped:
+            warnings.warn(
+                f"{skipped} of {self.step} meta-steps were skipped because their meta-gradient was not finite. Lower "
+                "the outer learning rate, clip with `metaopt.ClipByGlobalNorm`, or shorten the horizon.",
+                stacklevel=3,
+            )
+        learner, best_step = (self.best, self.best_step) if self.validations else (self.state.learner, self.step)
+        return MetaResult(
+            learner=learner,
+            last=self.state.learner,
+            history=History(self.values, self.validations),
+            skipped=skipped,
+            diverged=diverged,
+            best_step=best_step,
+            seconds=time.perf_counter() - self.begun,
+            compile_seconds=self.compile_seconds,
+        )
+
+
+@eqx.filter_jit
+def _validate(learner: Learner, family: AbstractTaskFamily, steps: int, tasks: int, key: PRNGKeyArray) -> Array:
+    return validate(learner, family, steps=steps, tasks=tasks, key=key)

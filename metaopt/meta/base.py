@@ -1,0 +1,135 @@
+"""The abstract parts of meta-training, and the values that pass between them."""
+
+import abc
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import equinox as eqx
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from .._core import AbstractTaskFamily, Learner
+
+
+S = TypeVar("S")
+
+
+class Observation(eqx.Module):
+    """What an objective sees after each inner update.
+
+    - `value`: the task's value after the update.
+    - `clock`: the number of that update, from 1 to `horizon`.
+    - `horizon`: how many updates the episode has.
+    """
+
+    value: Float[Array, ""]
+    clock: Int[Array, ""]
+    horizon: Int[Array, ""]
+
+
+class AbstractObjective(eqx.Module, Generic[S]):
+    r"""A meta-objective: what a good inner loop is.
+
+    An objective of the values $v_1, \dots, v_H$ after each update of an episode, written as a sum of contributions
+
+    $$L = \sum_{t=1}^{H} c_t(v_1, \dots, v_t)$$
+
+    so that every estimator, the truncated ones included, can add it up on the way.
+    """
+
+    queries: eqx.AbstractVar[bool]
+    """Whether the value at the end of an unroll is the task's `measure` (query loss) rather than a minibatch loss."""
+
+    @abc.abstractmethod
+    def init(self) -> S:
+        """The state at the start of an episode."""
+
+    @abc.abstractmethod
+    def contribute(self, state: S, observation: Observation) -> tuple[S, Float[Array, ""]]:
+        """The new state and the contribution $c_t$ of one update."""
+
+
+class AbstractHorizon(eqx.Module):
+    """How many updates an episode has."""
+
+    longest: eqx.AbstractVar[int]
+
+    @abc.abstractmethod
+    def sample(self, *, key: PRNGKeyArray) -> Int[Array, ""]:
+        """Draw the length of an episode, between 1 and `longest`."""
+
+    @abc.abstractmethod
+    def mean_truncations(self, truncation: int) -> float:
+        """The expected number of unrolls of length `truncation` in an episode."""
+
+
+class MetaProblem(eqx.Module):
+    r"""What a learner is trained for.
+
+    $$\min_\phi \; \mathbb{E}_{\tau, H}\left[\sum_{t=1}^{H} c_t\right]
+      + \lambda_w \lVert \phi \rVert^2 + \lambda_u
+        \, \mathbb{E}\Big[\tfrac1H \sum_t \lVert \theta_t - \theta_{t-1} \rVert^2\Big]$$
+
+    **Fields:**
+
+    - `family`: the tasks $\tau$.
+    - `objective`: the contributions $c_t$.
+    - `horizon`: the distribution of $H$.
+    - `tasks`: how many tasks make one meta-gradient.
+    - `second_order`: whether derivatives flow through the inner gradients. Only the differentiating estimators care;
+        without, they are cheaper and biased.
+    - `weight_penalty`: $\lambda_w$, on the trainable leaves of the learner.
+    - `update_penalty`: $\lambda_u$, on the size of inner updates.
+    - `trainable`: a function from the learner to a matching pytree of booleans that says which leaves are trained;
+        by default all inexact arrays. See [`metaopt.meta.only`][].
+    """
+
+    family: AbstractTaskFamily
+    objective: AbstractObjective[Any]
+    horizon: AbstractHorizon
+    tasks: int = eqx.field(static=True, default=16)
+    second_order: bool = eqx.field(static=True, default=True)
+    weight_penalty: float = eqx.field(static=True, default=0.0)
+    update_penalty: float = eqx.field(static=True, default=0.0)
+    trainable: Callable[[Learner], PyTree[bool]] | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        if self.tasks < 1:
+            raise ValueError(f"`tasks` must be at least 1, but {self.tasks} was given.")
+        for name in ("weight_penalty", "update_penalty"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must not be negative, but {getattr(self, name)} was given.")
+
+
+class MetaGradient(eqx.Module):
+    """An estimate of the gradient of the meta-objective.
+
+    - `grads`: with the structure of the learner; `None` for leaves that are not trained.
+    - `value`: the mean of the inner values that were seen, for people to watch.
+    - `nonfinite`: how many tasks diverged. Estimators that can tell leave those out of `grads` and restart them.
+    """
+
+    grads: PyTree
+    value: Float[Array, ""]
+    nonfinite: Int[Array, ""]
+
+
+class AbstractEstimator(eqx.Module, Generic[S]):
+    """A way to estimate meta-gradients.
+
+    ```python
+    state = estimator.init(learner, problem, key=key)
+    for key in keys:
+        state, estimate = estimator.estimate(state, learner, problem, key=key)
+        outer_state, learner = outer.step(outer_state, learner, estimate.grads)
+    ```
+    """
+
+    @abc.abstractmethod
+    def init(self, learner: Learner, problem: MetaProblem, *, key: PRNGKeyArray) -> S:
+        """Start whatever the estimator carries from one estimate to the next (running episodes, noise)."""
+
+    @abc.abstractmethod
+    def estimate(
+        self, state: S, learner: Learner, problem: MetaProblem, *, key: PRNGKeyArray
+    ) -> tuple[S, MetaGradient]:
+        """Estimate the meta-gradient at `learner`. Pure: may be jitted, scanned and sharded."""

@@ -1,0 +1,1 @@
+from ._cosine import Cosine as Cosine

@@ -1,0 +1,50 @@
+"""Settings shared by all tests: many faked devices, strict promotion, checked shapes, a cache of compiled programs."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+
+# Before jax is imported: these are the defaults of the processes that tests start, too.
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metaopt" / "xla"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+import hypothesis  # noqa: E402
+import jax  # noqa: E402
+import jax.random as jr  # noqa: E402
+import jaxtyping  # noqa: E402
+import pytest  # noqa: E402
+
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# Before any test imports the package: every annotated function and field is checked when it is used.
+jaxtyping.install_import_hook(["metaopt", "metaopt_backends"], "beartype.beartype")
+
+hypothesis.settings.register_profile("dev", deadline=None, max_examples=25)
+hypothesis.settings.register_profile("ci", deadline=None, max_examples=10, derandomize=True, database=None)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+@pytest.fixture
+def getkey(request: pytest.FixtureRequest) -> Callable[[], jax.Array]:
+    """A source of fresh typed keys. The sequence depends on the name of the test alone."""
+    seed = sum(ord(letter) << (index % 24) for index, letter in enumerate(request.node.name)) % 2**31
+    keys = [jr.key(seed)]
+
+    def fresh() -> jax.Array:
+        keys[0], key = jr.split(keys[0])
+        return key
+
+    return fresh
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """Run the test in double precision."""
+    with jax.enable_x64(True):
+        yield

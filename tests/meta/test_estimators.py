@@ -1,0 +1,176 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+
+import metaopt
+from metaopt.meta import (
+    ES,
+    NRES,
+    PES,
+    BestLoss,
+    ConstantHorizon,
+    ESSingle,
+    FinalLoss,
+    LogUniformHorizon,
+    MeanLoss,
+    MetaProblem,
+    TruncatedUnroll,
+    Unrolled,
+    only,
+)
+
+from .problems import Descent, Parabolas, descent
+
+
+HORIZON, RATE = 20, 0.05
+UNBIASED = [ES(0.01)] + [kind(0.01, k) for kind in (PES, NRES, ESSingle) for k in (1, 5, 20)]
+
+
+def problem(objective=MeanLoss(), tasks=1, **kwargs):
+    return MetaProblem(Parabolas(), objective, ConstantHorizon(HORIZON), tasks=tasks, **kwargs)
+
+
+def truth(name):
+    """Closed form in NumPy: x_t = (1 - a)^t, differentiated in log a."""
+    t = np.arange(1, HORIZON + 1)
+    slopes = 0.5 * 2 * t * (1 - RATE) ** (2 * t - 1) * -RATE
+    return slopes.mean() if name == "MeanLoss" else slopes[-1]
+
+
+def estimates(estimator, problem, count, burn=HORIZON, seeds=1):
+    """`count` meta-gradients after the first episodes, whose ends are cut; with a leading axis if `seeds` > 1."""
+    learner = descent(RATE)
+
+    def run(key):
+        start, key = jr.split(key)
+        state = estimator.init(learner, problem, key=start)
+        dynamic, static = eqx.partition(state, eqx.is_array)
+
+        def body(dynamic, key):
+            state, estimate = estimator.estimate(eqx.combine(dynamic, static), learner, problem, key=key)
+            return eqx.filter(state, eqx.is_array), (estimate.grads.algorithm.log_rate, estimate.nonfinite)
+
+        return jax.lax.scan(body, dynamic, jr.split(key, burn + count))[1]
+
+    grads, nonfinite = eqx.filter_jit(eqx.filter_vmap(run))(jr.split(jr.key(0), seeds))
+    assert not np.any(nonfinite) and np.all(np.isfinite(grads))
+    grads = np.asarray(grads[:, burn:], np.float64)
+    return grads if seeds > 1 else grads[0]
+
+
+@pytest.mark.parametrize("objective", [MeanLoss(), FinalLoss(), BestLoss()], ids=lambda o: type(o).__name__)
+def test_unrolled_is_exact(objective):
+    (grad,) = estimates(Unrolled(), problem(objective, tasks=1), 1, burn=0)
+    np.testing.assert_allclose(grad, truth(type(objective).__name__), rtol=1e-5)
+
+
+CASES = [(estimator, MeanLoss()) for estimator in UNBIASED]
+CASES += [(kind(0.01, 5), FinalLoss()) for kind in (PES, NRES, ESSingle)]
+
+
+@pytest.mark.parametrize(
+    ("estimator", "objective"), CASES, ids=lambda x: str(x) if "std" in str(x) else type(x).__name__
+)
+def test_unbiased_at_every_truncation(estimator, objective):
+    # Windows of an episode share noise, so the error comes from independent replicates of whole episodes.
+    replicates = estimates(estimator, problem(objective, tasks=60), HORIZON, seeds=16).mean(1)
+    error = replicates.std(ddof=1) / np.sqrt(replicates.size)
+    assert error < 0.3 * abs(truth(type(objective).__name__))
+    assert abs(replicates.mean() - truth(type(objective).__name__)) < 4.5 * error
+
+
+def test_truncated_unroll_is_exact_on_full_windows_and_biased_on_short_ones():
+    (full,) = estimates(TruncatedUnroll(HORIZON), problem(tasks=2), 1, burn=0)
+    np.testing.assert_allclose(full, truth("MeanLoss"), rtol=1e-5)
+    short = estimates(TruncatedUnroll(1), problem(tasks=20), HORIZON)
+    assert abs(short.mean()) < 0.5 * abs(truth("MeanLoss"))
+
+
+def test_first_order_drops_the_inner_hessian():
+    (grad,) = estimates(Unrolled(), problem(FinalLoss(), tasks=1, second_order=False), 1, burn=0)
+    # dx_{t+1} = dx_t - a x_t dlog(a): the derivative through the gradient is left out.
+    x, dx = 1.0, 0.0
+    for _ in range(HORIZON):
+        x, dx = x * (1 - RATE), dx - RATE * x
+    np.testing.assert_allclose(grad, x * dx, rtol=1e-5)
+
+
+@pytest.mark.parametrize("estimator", [PES(0.01, 5), NRES(0.01, 5), ES(0.01), TruncatedUnroll(5)], ids=str)
+def test_random_horizons_are_masked_exactly(estimator):
+    """Episodes that end inside a window count only their own steps, and stay finite."""
+    random = MetaProblem(Parabolas(), MeanLoss(), LogUniformHorizon(3, HORIZON), tasks=50)
+    grads = estimates(estimator, random, 20)
+    assert np.all(np.isfinite(grads)) and grads.mean() < 0
+
+
+def test_update_penalty_and_weight_penalty():
+    plain = estimates(Unrolled(), problem(tasks=1), 1, burn=0)
+    decayed = estimates(Unrolled(), problem(tasks=1, weight_penalty=0.1), 1, burn=0)
+    np.testing.assert_allclose(decayed - plain, 0.2 * np.log(RATE), rtol=1e-4)
+    damped = estimates(Unrolled(), problem(tasks=1, update_penalty=0.5), 1, burn=0)
+    t, a = np.arange(HORIZON), RATE
+
+    def sizes(a):
+        return 0.5 * np.mean((a * (1 - a) ** t) ** 2)
+
+    slope = (sizes(a * np.exp(1e-5)) - sizes(a * np.exp(-1e-5))) / 2e-5
+    np.testing.assert_allclose(damped - plain, slope, rtol=1e-2)
+
+
+def test_a_diverging_task_is_counted_left_out_and_restarted():
+    wild = MetaProblem(Parabolas(), MeanLoss(), ConstantHorizon(200), tasks=4)
+    learner, estimator = descent(100.0), PES(0.01, 50)
+    state = estimator.init(learner, wild, key=jr.key(0))
+    counts = []
+    for i in range(4):
+        state, estimate = eqx.filter_jit(estimator.estimate)(state, learner, wild, key=jr.key(i))
+        counts.append(int(estimate.nonfinite))
+        assert np.isfinite(estimate.grads.algorithm.log_rate)
+    assert max(counts) == 4 and np.all(
+        np.isfinite(state.progress.inner.params) | (state.clock >= state.deadline)[:, None]
+    )
+
+
+def test_the_estimate_does_not_depend_on_the_batch_around_a_task():
+    """A task's keys depend on its index only: the same two tasks alone or among others."""
+
+    def perturbations(tasks):
+        estimator = PES(0.01, 5)
+        state = estimator.init(descent(RATE), problem(tasks=tasks), key=jr.key(0))
+        state, _ = estimator.estimate(state, descent(RATE), problem(tasks=tasks), key=jr.key(1))
+        return np.asarray(state.noise.algorithm.log_rate[:2])
+
+    np.testing.assert_array_equal(perturbations(2), perturbations(5))
+
+
+def test_only_trains_what_is_named():
+    learner = metaopt.Learner(Descent(jnp.asarray(-3.0)), initial=jnp.asarray(2.0))
+    initial = problem(tasks=1, trainable=only(lambda learner: learner.initial))
+    _, estimate = Unrolled().estimate(None, learner, initial, key=jr.key(0))
+    assert estimate.grads.algorithm.log_rate is None
+    rate = np.exp(-3.0)
+    t = np.arange(1, HORIZON + 1)
+    np.testing.assert_allclose(estimate.grads.initial, np.mean(2.0 * (1 - rate) ** (2 * t)), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: PES(0.01, 21).init(descent(RATE), problem(), key=jr.key(0)), "longer than the longest horizon"),
+        (lambda: TruncatedUnroll(0).init(descent(RATE), problem(), key=jr.key(0)), "`truncation` must be at least 1"),
+        (lambda: PES(0.0, 5), "`std` must be positive"),
+        (lambda: problem(tasks=0), "`tasks` must be at least 1"),
+        (lambda: problem(weight_penalty=-1.0), "must not be negative"),
+        (
+            lambda: Unrolled().init(metaopt.Learner(metaopt.from_optax(optax.sgd(0.1))), problem(), key=jr.key(0)),
+            "nothing to train",
+        ),
+    ],
+)
+def test_bad_input_is_refused(make, text):
+    with pytest.raises(ValueError, match=text):
+        make()

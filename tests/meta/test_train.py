@@ -1,0 +1,158 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+
+import metaopt
+from metaopt.meta import PES, ConstantHorizon, MeanLoss, MetaProblem, Unrolled, meta_train
+
+from .problems import Parabolas, descent
+
+
+PROBLEM = MetaProblem(Parabolas(4.0), MeanLoss(), ConstantHorizon(10), tasks=4)
+OUTER = metaopt.from_optax(optax.adam, learning_rate=0.05)
+
+
+def train(steps=20, **kwargs):
+    arguments = dict(estimator=PES(0.01, 5), outer=OUTER, key=jr.key(0), progress=False) | kwargs
+    return meta_train(descent(0.01), PROBLEM, steps=steps, **arguments)
+
+
+def test_learns_a_better_rate():
+    result = train(steps=100, validation=Parabolas(4.0), validate_every=20)
+    losses = [loss for _, loss in result.history.validations]
+    assert losses[-1] < 0.2 * losses[0]
+    assert [step for step, _ in result.history.validations] == [0, 20, 40, 60, 80, 100]
+    assert len(result.history.values) == 100 and result.skipped == 0 and result.diverged == 0
+
+
+def test_a_resumed_run_gives_the_same_bits(tmp_path):
+    whole = train(steps=20)
+    path = tmp_path / "run.metaopt"
+    train(steps=7, checkpoint=path, checkpoint_every=3)
+    resumed = train(steps=20, checkpoint=path, resume=True)
+    assert eqx.tree_equal(whole.last, resumed.last)
+    assert whole.history.values == resumed.history.values
+
+
+def test_an_interrupt_saves_what_was_reached(tmp_path, monkeypatch):
+    path = tmp_path / "run.metaopt"
+    import metaopt.meta._train as module
+
+    original, calls = module._chunk, []
+
+    def chunk(*args):
+        calls.append(1)
+        if len(calls) > 3:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    monkeypatch.setattr(module, "_chunk", chunk)
+    with pytest.raises(KeyboardInterrupt):
+        train(steps=20, checkpoint=path, checkpoint_every=20)
+    monkeypatch.undo()
+    reached = len(metaopt.read_header(path)["metadata"]["values"])
+    assert 0 < reached < 20
+    assert eqx.tree_equal(train(steps=20, checkpoint=path, resume=True).last, train(steps=20).last)
+
+
+class _Poisoned(metaopt.AbstractTaskFamily):
+    """One task in four has a NaN loss."""
+
+    def sample(self, *, key):
+        task = Parabolas().sample(key=key)
+        bad = jr.bernoulli(jr.fold_in(key, 1), 0.25)
+        return eqx.tree_at(lambda t: t.curvature, task, jnp.where(bad, jnp.nan, task.curvature))
+
+
+def test_nonfinite_meta_gradients_are_skipped_counted_and_reported():
+    problem = MetaProblem(_Poisoned(), MeanLoss(), ConstantHorizon(5), tasks=2)
+    with pytest.warns(UserWarning, match=r"of 30 meta-steps were skipped"):
+        result = meta_train(
+            descent(0.01), problem, estimator=Unrolled(), outer=OUTER, steps=30, key=jr.key(0), progress=False
+        )
+    assert 5 < result.skipped < 25
+    assert np.isfinite(result.learner.algorithm.log_rate)
+    assert np.exp(result.learner.algorithm.log_rate) > 0.01
+
+
+def test_the_best_learner_is_kept():
+    outer = metaopt.from_optax(optax.sgd, learning_rate=-1.0)
+    result = train(steps=10, outer=outer, validation=Parabolas(4.0), validate_every=5)
+    assert result.best_step == 0
+    assert eqx.tree_equal(result.learner, descent(0.01))
+    assert not eqx.tree_equal(result.last, descent(0.01))
+
+
+def test_a_learner_can_train_itself():
+    """Optimizers all the way up: the outer algorithm is the same kind of thing, with learnable leaves."""
+
+    def final(outer):
+        return train(steps=3, outer=outer).last.algorithm.log_rate
+
+    assert final(OUTER).shape == ()
+    problem = MetaProblem(Parabolas(), MeanLoss(), ConstantHorizon(5), tasks=2)
+
+    def outcome(outer):
+        learner = descent(0.01)
+        state = outer.init(learner)
+        for i in range(2):
+            _, estimate = Unrolled().estimate(None, learner, problem, key=jr.key(i))
+            state, learner = outer.step(state, learner, estimate.grads)
+        return jnp.sum(learner.algorithm.log_rate)
+
+    hypergradient = eqx.filter_grad(outcome)(OUTER).hyperparameters["learning_rate"]
+    assert jnp.isfinite(hypergradient) and hypergradient != 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        (dict(steps=0), ValueError, "`steps` must be at least 1"),
+        (dict(validate_every=0), ValueError, "`validate_every` must be at least 1"),
+        (dict(resume=True), ValueError, "needs the `checkpoint`"),
+    ],
+)
+def test_bad_arguments(arguments, error, text):
+    with pytest.raises(error, match=text):
+        train(**arguments)
+
+
+def test_an_unwritable_folder_is_one_error_before_training(tmp_path):
+    blocker = tmp_path / "file"
+    blocker.write_text("not a folder")
+    with pytest.raises(OSError, match="file"):
+        train(checkpoint=blocker / "run.metaopt")
+
+
+def test_a_truncated_checkpoint_says_so_and_is_left_alone(tmp_path):
+    path = tmp_path / "run.metaopt"
+    train(steps=2, checkpoint=path)
+    damaged = path.read_bytes()[:-10]
+    path.write_bytes(damaged)
+    with pytest.raises(metaopt.CheckpointError, match="truncated or damaged"):
+        train(steps=4, checkpoint=path, resume=True)
+    assert path.read_bytes() == damaged
+
+
+def test_meta_step_is_pure():
+    from metaopt.meta import MetaState, meta_step
+
+    learner, estimator = descent(0.01), PES(0.01, 5)
+    state = MetaState(
+        jnp.zeros((), jnp.int32),
+        learner,
+        OUTER.init(learner),
+        estimator.init(learner, PROBLEM, key=jr.key(0)),
+        jnp.zeros((), jnp.int32),
+    )
+    eager = meta_step(state, estimator, OUTER, PROBLEM, key=jr.key(1))
+    jitted = eqx.filter_jit(meta_step)(state, estimator, OUTER, PROBLEM, key=jr.key(1))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        eqx.filter(eager, eqx.is_inexact_array),
+        eqx.filter(jitted, eqx.is_inexact_array),
+    )

@@ -1,0 +1,34 @@
+"""The Python blocks of every page run, in order, as one program. Blocks marked `py` are shown and not run."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def _program(text: str) -> str:
+    """The blocks of a page, on the lines where they stand, so that errors point into the page."""
+    lines = [""] * text.count("\n")
+    for match in _BLOCK.finditer(text):
+        first = text[: match.start(1)].count("\n")
+        block = match[1].splitlines()
+        lines[first : first + len(block)] = block
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if _BLOCK.search(p.read_text())], ids=lambda p: p.stem)
+def test_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(_program(page.read_text(encoding="utf-8")), str(page), "exec"), {"__name__": "docs"})
+
+
+def test_a_block_that_fails_is_found() -> None:
+    text = "# Page\n\n```python\nx = 1\n```\n\n```py\nx = 2\n```\n\n```python\nassert x == 2\n```\n"
+    with pytest.raises(AssertionError) as caught:
+        exec(compile(_program(text), "page", "exec"), {})
+    assert caught.traceback[-1].lineno + 1 == 12  # counted from zero

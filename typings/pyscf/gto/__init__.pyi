@@ -1,0 +1,1 @@
+from .mole import M as M, Mole as Mole

@@ -1,0 +1,1 @@
+from . import bijectors as bijectors, distributions as distributions, mcmc as mcmc
