@@ -21,7 +21,6 @@ from ._core import (
     fixed_point as fixed_point,
     from_optax as from_optax,
     inner_step as inner_step,
-    load as load,
     minimize as minimize,
     read_header as read_header,
     save as save,
@@ -30,3 +29,5 @@ from ._core import (
     unroll as unroll,
     with_horizon as with_horizon,
 )
+from .meta import meta_train as meta_train
+from .registry import build as build, load as load

@@ -260,7 +260,7 @@ def reexports(package: Package) -> Iterator[str]:
         if cls.__name__.startswith("_") or not contract or len(cls.__module__.split(".")) < 3:
             continue
         homes = _homes(package, cls.__module__)
-        if not any(getattr(package.modules[home], cls.__name__, None) is cls for home in homes):
+        if not any(getattr(package.modules.get(home), cls.__name__, None) is cls for home in homes):
             yield f"{_at(cls)} is not re-exported by {' or '.join(f'`{home}`' for home in homes)}"
 
 

@@ -17,13 +17,15 @@ import jax.random as jr  # noqa: E402
 import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
+import tests._typechecking  # noqa: E402, F401  (the import hook looks it up by name)
+
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 # Before any test imports the package: every annotated function and field is checked when it is used.
-jaxtyping.install_import_hook(["metaopt", "metaopt_backends"], "beartype.beartype")
+jaxtyping.install_import_hook(["metaopt", "metaopt_backends"], "tests._typechecking.check")
 
 hypothesis.settings.register_profile("dev", deadline=None, max_examples=25)
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=10, derandomize=True, database=None)

@@ -145,6 +145,13 @@ def test_broken_layers_are_found(case: tuple[str, str, str], monkeypatch: pytest
     assert wanted.replace("PACKAGE", package.name) in found[0]
 
 
+def test_a_folder_without_init_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = "from .._core import AbstractAlgorithm\n\n\nclass AbstractRate(AbstractAlgorithm): ...\n"
+    package = _plant(monkeypatch, tmp_path, {"schedules/_rate.py": text})
+    (found,) = _violations(package)
+    assert f"AbstractRate is not re-exported by `{package.name}.schedules`" in found
+
+
 def test_downward_imports_are_fine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     files = {
         "registry.py": "import PACKAGE.l2o\nimport PACKAGE\nfrom .tasks import __doc__",

@@ -95,11 +95,15 @@ def _same(what: str, before: PyTree, after: PyTree) -> None:
     if old[1] != new[1]:
         raise CheckError(f"`algorithm.step` changed the structure of `{what}`: from {old[1]} to {new[1]}.")
     for (path, a), (_, b) in zip(old[0], new[0], strict=True):
-        if _is_shape(a) and (a.shape, a.dtype) != (b.shape, b.dtype):
+        if _kind(a) != _kind(b):
             raise CheckError(
-                f"`algorithm.step` changed `{what}{jtu.keystr(path)}` from {a.dtype}{list(a.shape)} to "
-                f"{b.dtype}{list(b.shape)}. A step must keep shapes and dtypes."
+                f"`algorithm.step` changed `{what}{jtu.keystr(path)}` from {_kind(a)} to {_kind(b)}. "
+                "A step must keep shapes and dtypes."
             )
+
+
+def _kind(x: Any) -> str:
+    return f"{x.dtype}{list(x.shape)}" if _is_shape(x) else f"a `{type(x).__name__}`"
 
 
 def _nbytes(tree: PyTree) -> int:

@@ -113,10 +113,10 @@ def fixed_point(
 
     - `ValueError`: if `steps` is below 1, or if `function` changes structure or shapes.
     """
-    before, after = jax.eval_shape(lambda: eqx.filter(params, eqx.is_array)), None
-    after = jax.eval_shape(lambda: eqx.filter(function(params), eqx.is_array))
-    if not eqx.tree_equal(before, after):
-        raise ValueError(f"`function` must return what it is given: given {before}, but {after} was returned.")
+    given, returned = (eqx.filter_eval_shape(f, params) for f in (lambda x: x, function))
+    if _shapes(given) != _shapes(returned):
+        texts = [eqx.tree_pformat(tree) for tree in (given, returned)]
+        raise ValueError(f"`function` must return what it is given: given {texts[0]}, but {texts[1]} was returned.")
 
     def evaluate(params: PyTree, step: Int[Array, ""]) -> tuple[Float[Array, ""], PyTree]:
         del step
@@ -126,6 +126,11 @@ def fixed_point(
 
     key = jr.key(0) if key is None else key
     return _conclude(_run(evaluate, algorithm, params, steps, tolerance, key), throw)
+
+
+def _shapes(tree: PyTree) -> Any:
+    leaves, structure = jtu.tree_flatten(tree)
+    return structure, [(x.shape, x.dtype) if isinstance(x, jax.ShapeDtypeStruct) else None for x in leaves]
 
 
 def _run(
@@ -143,7 +148,9 @@ def _run(
     norm = global_norm(signal)
     finite = all_finite((value, signal))
     state = algorithm.init(params, key=key)
-    start = _Loop(state, params, value, norm, jnp.asarray(0), norm <= tolerance, finite)
+    # With no tolerance to meet, a gradient of zero is no reason to stop: the next minibatch may have another.
+    strict = jnp.asarray(tolerance) > 0
+    start = _Loop(state, params, value, norm, jnp.asarray(0), strict & (norm <= tolerance), finite)
     dynamic, static = eqx.partition((start, signal), eqx.is_array)
 
     def go_on(dynamic: PyTree) -> Bool[Array, ""]:
@@ -157,7 +164,7 @@ def _run(
         value, new_signal = evaluate(params, step)
         finite = all_finite((value, new_signal, params))
         norm = global_norm(new_signal)
-        new = _Loop(state, params, value, norm, step, norm <= tolerance, finite)
+        new = _Loop(state, params, value, norm, step, strict & (norm <= tolerance), finite)
         kept = eqx.tree_at(lambda x: (x.step, x.finite), loop, (step, finite))
         return eqx.filter((select(finite, new, kept), new_signal), eqx.is_array)
 
@@ -165,7 +172,7 @@ def _run(
     loop, _ = eqx.combine(final, static)
     result = RESULTS.where(loop.met, RESULTS.converged, RESULTS.max_steps)
     # With no tolerance to meet, spending the budget is what was asked for.
-    result = RESULTS.where(jnp.asarray(tolerance <= 0.0), RESULTS.converged, result)
+    result = RESULTS.where(strict, result, RESULTS.converged)
     result = RESULTS.where(loop.finite, result, RESULTS.nonfinite)
     return Solution(loop.params, loop.value, loop.norm, loop.step, result)
 

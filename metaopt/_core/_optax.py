@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from ._algorithm import AbstractAlgorithm
-from ._trees import compute_dtype, match, trainable
+from ._trees import match, trainable, widest
 
 
 class Optax(AbstractAlgorithm[PyTree, PyTree, PyTree]):
@@ -27,10 +27,8 @@ class Optax(AbstractAlgorithm[PyTree, PyTree, PyTree]):
         return optax.with_extra_args_support(self.factory(**numbers, **dict(self.options)))
 
     def _common_dtype(self, params: PyTree) -> Any:
-        dtypes = [x.dtype for x in jtu.tree_leaves(params)]
-        if not self.hyperparameters:
-            return None
-        return jnp.result_type(jnp.float32, *[compute_dtype(d) for d in dtypes])
+        # Real also for complex parameters: hyperparameters are, and so are second moments.
+        return widest([jnp.finfo(x.dtype).dtype for x in jtu.tree_leaves(params)]) if self.hyperparameters else None
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> PyTree:
         del key
@@ -64,7 +62,11 @@ def _standard_promotion() -> AbstractContextManager[None]:
 
 
 def _cast(tree: PyTree, dtype: Any) -> PyTree:
-    return tree if dtype is None else jtu.tree_map(lambda x: x.astype(dtype), tree)
+    if dtype is None:
+        return tree
+    return jtu.tree_map(
+        lambda x: x.astype(jnp.result_type(dtype, jnp.complex64) if jnp.iscomplexobj(x) else dtype), tree
+    )
 
 
 def from_optax(
@@ -98,7 +100,8 @@ def from_optax(
 
     **Raises:**
 
-    - `TypeError`: if the first argument is neither, or if a ready transformation comes with hyperparameters.
+    - `TypeError`: if the first argument is neither, if a factory does not take the hyperparameters, or if a ready
+        transformation comes with some.
     """
     if isinstance(transformation, optax.GradientTransformation):
         if hyperparameters:
@@ -118,6 +121,9 @@ def from_optax(
             leaves[name] = jnp.asarray(argument, jnp.result_type(float) if isinstance(argument, float) else None)
         else:
             options.append((name, argument))
+    made = transformation(**hyperparameters)
+    if not isinstance(made, optax.GradientTransformation):
+        raise TypeError(f"The function given to `from_optax` returns a `{type(made).__name__}`, not a transformation.")
     return Optax(transformation, leaves, tuple(options))
 
 

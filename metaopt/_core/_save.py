@@ -24,7 +24,13 @@ class CheckpointError(ValueError):
     """Raised when a checkpoint file is missing, damaged, or does not fit what it is loaded into."""
 
 
-def save(path: str | os.PathLike[str], tree: PyTree, *, metadata: dict[str, Any] | None = None) -> None:
+def save(
+    path: str | os.PathLike[str],
+    tree: PyTree,
+    *,
+    spec: dict[str, Any] | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> None:
     """Save the arrays of a pytree to one file.
 
     The file holds a JSON header (paths, shapes and dtypes of the leaves, your metadata) and the raw arrays, with a
@@ -34,13 +40,15 @@ def save(path: str | os.PathLike[str], tree: PyTree, *, metadata: dict[str, Any]
 
     - `path`: where to. Missing folders are made.
     - `tree`: any pytree; only arrays (typed random keys included) and Python numbers are stored.
-    - `metadata`: JSON data to keep with it, such as the spec that the tree was built from.
+    - `spec`: the spec of a learner, so that [`metaopt.load`][] can rebuild it from the file alone.
+    - `metadata`: more JSON data to keep with it.
 
     **Raises:**
 
     - `OSError`: if the file cannot be written; whatever was there before is untouched.
     """
     path = pathlib.Path(path)
+    metadata = {**(metadata or {}), **({} if spec is None else {"spec": spec})}
     leaves, blobs = [], []
     for key_path, leaf in jtu.tree_flatten_with_path(tree)[0]:
         if not eqx.is_array_like(leaf):
@@ -54,7 +62,7 @@ def save(path: str | os.PathLike[str], tree: PyTree, *, metadata: dict[str, Any]
         blobs.append(np.ascontiguousarray(array).tobytes())
     payload = b"".join(blobs)
     digest = hashlib.sha256(payload).hexdigest()
-    header = json.dumps({"metadata": metadata or {}, "leaves": leaves, "sha256": digest}).encode()
+    header = json.dumps({"metadata": metadata, "leaves": leaves, "sha256": digest}).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".")
     try:

@@ -86,7 +86,7 @@ def match(params: PyTree, grads: PyTree) -> Matched:
             continue
         name = "params" + jtu.keystr(path)
         _check_gradient(name, param, grad)
-        leaves.append(Leaf(position, name, param, grad))
+        leaves.append(Leaf(position, name, jnp.asarray(param), jnp.asarray(grad)))
     return Matched(leaves, structure, [leaf for _, leaf in with_paths])
 
 
@@ -122,7 +122,14 @@ def _structure_text(params: PyTree, grads: PyTree) -> str:
 
 def compute_dtype(dtype: Any) -> Any:
     """The dtype in which accumulators of a parameter are kept: its own, but at least 32 bits."""
-    return jnp.promote_types(dtype, jnp.float32)
+    # Not by promotion, which raises under `jax_numpy_dtype_promotion="strict"`.
+    return jnp.dtype(jnp.float32) if jnp.finfo(dtype).bits < 32 else jnp.dtype(dtype)
+
+
+def widest(dtypes: Sequence[Any]) -> Any:
+    """The dtype that holds all of these (at least float32), whatever the promotion setting."""
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.result_type(jnp.float32, *dtypes)
 
 
 def select(condition: Bool[Array, ""], on_true: PyTree[Any, "T"], on_false: PyTree[Any, "T"]) -> PyTree[Any, "T"]:
@@ -139,17 +146,22 @@ def _is_key(x: Any) -> bool:
 
 
 def global_norm(tree: PyTree) -> Float[Array, ""]:
-    r"""The Euclidean norm $\sqrt{\sum_i |x_i|^2}$ over all inexact leaves, accumulated in at least 32 bits."""
+    r"""The Euclidean norm $\sqrt{\sum_i |x_i|^2}$ over all inexact leaves, accumulated in at least 32 bits.
+
+    Its derivative at zero is zero.
+    """
     leaves = [x for x in jtu.tree_leaves(tree) if eqx.is_inexact_array(x)]
     squares = [jnp.sum(jnp.square(jnp.abs(x.astype(compute_dtype(x.dtype))))) for x in leaves]
-    return jnp.sqrt(add_up(squares))
+    total = add_up(squares)
+    is_zero = total == 0
+    return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, total)))
 
 
 def add_up(scalars: Sequence[Array]) -> Array:
     """Add scalars of mixed precision in the widest of their dtypes (float32 zero if there are none)."""
     if not scalars:
         return jnp.zeros((), jnp.float32)
-    dtype = jnp.result_type(*[s.dtype for s in scalars])
+    dtype = widest([s.dtype for s in scalars])
     return sum((s.astype(dtype) for s in scalars[1:]), start=scalars[0].astype(dtype))
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, Float, Inexact, Int, PRNGKeyArray, PyTree, Scalar
 
 from ._algorithm import AbstractAlgorithm
 from ._trees import all_finite, compute_dtype, global_norm, map_arrays, match, select
@@ -41,7 +41,8 @@ class ClipByGlobalNorm(AbstractAlgorithm[PyTree, PyTree, PyTree]):
     ) -> tuple[PyTree, PyTree]:
         norm = global_norm(grads)
         limit = self.max_norm.astype(norm.dtype)
-        scale = jnp.where(norm > limit, limit / jnp.maximum(norm, jnp.finfo(norm.dtype).tiny), 1.0)
+        # The inner `where` keeps the derivative finite where nothing is clipped.
+        scale = jnp.where(norm > limit, limit / jnp.where(norm > limit, norm, 1.0), 1.0)
         clipped = map_arrays(
             lambda g: (g.astype(compute_dtype(g.dtype)) * scale.astype(compute_dtype(g.dtype))).astype(g.dtype), grads
         )
@@ -75,11 +76,13 @@ class WeightDecay(AbstractAlgorithm[PyTree, PyTree, PyTree]):
     ) -> tuple[PyTree, PyTree]:
         state, new = self.inner.step(state, params, grads, value=value)
         matched = match(params, grads)
-        decayed = [
-            n - (self.rate.astype(compute_dtype(n.dtype)) * leaf.param.astype(compute_dtype(n.dtype))).astype(n.dtype)
-            for n, leaf in zip(matched.pick(new), matched.leaves, strict=True)
-        ]
-        return state, matched.put(new, decayed)
+
+        def decay(proposed: Inexact[Array, "*shape"], param: Inexact[Array, "*shape"]) -> Inexact[Array, "*shape"]:
+            dtype = compute_dtype(param.dtype)
+            return (proposed.astype(dtype) - self.rate.astype(dtype) * param.astype(dtype)).astype(param.dtype)
+
+        pairs = zip(matched.pick(new), matched.leaves, strict=True)
+        return state, matched.put(new, [decay(proposed, leaf.param) for proposed, leaf in pairs])
 
 
 class _SkipState(eqx.Module):

@@ -52,23 +52,35 @@ class Cosine(AbstractAlgorithm[PyTree, PyTree, Any], AbstractPlanner):
           booktitle={ICLR}, year={2017}
         }
         ```
-
-    **Arguments:**
-
-    - `inner`: the algorithm whose steps are scaled.
-    - `horizon`: $H$, the number of steps until the factor is final.
-    - `final_fraction`: $\rho$, where the factor ends.
-    - `warmup_fraction`: $w / H$, the share of the horizon that is warm-up.
-
-    **Raises:**
-
-    - `ValueError`: if `horizon` is below 1 or a fraction is not between 0 and 1.
     """
 
     inner: AbstractAlgorithm[Any, Any, Any]
-    horizon: Int[Array, ""] = eqx.field(converter=_horizon, default=1000)
-    final_fraction: Float[Array, ""] = eqx.field(converter=_fraction, default=0.0)
-    warmup_fraction: Float[Array, ""] = eqx.field(converter=_fraction, default=0.0)
+    horizon: Int[Array, ""]
+    final_fraction: Float[Array, ""]
+    warmup_fraction: Float[Array, ""]
+
+    def __init__(
+        self,
+        inner: AbstractAlgorithm[Any, Any, Any],
+        horizon: ScalarLike = 1000,
+        final_fraction: ScalarLike = 0.0,
+        warmup_fraction: ScalarLike = 0.0,
+    ):
+        r"""**Arguments:**
+
+        - `inner`: the algorithm whose steps are scaled.
+        - `horizon`: $H$, the number of steps until the factor is final.
+        - `final_fraction`: $\rho$, where the factor ends.
+        - `warmup_fraction`: $w / H$, the share of the horizon that is warm-up.
+
+        **Raises:**
+
+        - `ValueError`: if `horizon` is below 1 or a fraction is not between 0 and 1.
+        """
+        self.inner = inner
+        self.horizon = _horizon(horizon)
+        self.final_fraction = _fraction(final_fraction)
+        self.warmup_fraction = _fraction(warmup_fraction)
 
     def factor(self, clock: Int[Array, ""]) -> Float[Array, ""]:
         r"""$\phi(t)$, by which step `clock` (counted from zero) is scaled."""

@@ -1,0 +1,118 @@
+"""How fast meta-training runs: inner steps per second of PES, against a peer in the same run."""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import optax
+from jaxtyping import PRNGKeyArray
+
+from .._core import Learner, from_optax
+from ..l2o import MLP
+from ..meta import PES, ConstantHorizon, MeanLoss, MetaProblem, MetaState, meta_step
+from ..tasks import DigitsMLP
+from . import _peers
+from .base import Claim, Report
+
+
+_TASKS, _TRUNCATION, _HORIZON = 16, 20, 100
+_INNER_STEPS = 2 * _TASKS * _TRUNCATION
+
+
+def _program(chunk: int) -> tuple[Callable[[MetaState, PRNGKeyArray], MetaState], MetaState]:
+    learner = Learner(MLP(hidden_size=32, hidden_layers=2))
+    problem = MetaProblem(DigitsMLP("train"), MeanLoss(), ConstantHorizon(_HORIZON), tasks=_TASKS)
+    estimator = PES(0.01, _TRUNCATION)
+    outer = from_optax(optax.adam, learning_rate=1e-3)
+    zero = jnp.zeros((), jnp.int32)
+    estimator_state = eqx.filter_jit(estimator.init)(learner, problem, key=jr.key(0))
+    state = MetaState(zero, learner, outer.init(learner), estimator_state, zero)
+    _, static = eqx.partition(state, eqx.is_array)
+
+    @jax.jit
+    def run(dynamic: MetaState, key: PRNGKeyArray) -> MetaState:
+        def body(_: int, dynamic: MetaState) -> MetaState:
+            new, _ = meta_step(eqx.combine(dynamic, static), estimator, outer, problem, key=key)
+            return eqx.filter(new, eqx.is_array)
+
+        return jax.lax.fori_loop(0, chunk, body, dynamic)
+
+    return run, eqx.filter(state, eqx.is_array)
+
+
+def _measure(blocks: int) -> tuple[float, float, float]:
+    """Compile seconds, inner steps per second, inner steps per CPU-second (medians)."""
+    chunk = 10
+    program, state = _program(chunk)
+    begun = time.perf_counter()
+    lowered = program.lower(state, jr.key(0)).compile()
+    compile_seconds = time.perf_counter() - begun
+    state = jax.block_until_ready(lowered(state, jr.key(0)))
+    wall, cpu = [], []
+    for i in range(blocks):
+        w, c = time.perf_counter(), time.process_time()
+        state = jax.block_until_ready(lowered(state, jr.key(i)))
+        wall.append(time.perf_counter() - w)
+        cpu.append(time.process_time() - c)
+    steps = chunk * _INNER_STEPS
+    return compile_seconds, steps / statistics.median(wall), steps / statistics.median(cpu)
+
+
+def _alternate(blocks: int, rounds: int) -> tuple[list[tuple[float, float, float]], list[dict], str]:
+    """Measure ourselves and the peer in turns."""
+    ours, peers = [_measure(blocks)], []
+    for _ in range(rounds):
+        try:
+            peers.append(_peers.run(_peers.opifex(), "opifex_throughput.py", timeout=600))
+        except (_peers.PeerUnavailable, _peers.PeerFailed) as error:
+            return ours, peers, f"opifex was not measured: {error}"
+        ours.append(_measure(blocks))
+    return ours, peers, ""
+
+
+def run(*, full: bool = False) -> Report:
+    """Run the benchmark; `full` takes more blocks."""
+    blocks, rounds = (15, 5) if full else (7, 3)
+    # Compiling is part of the figure, so nothing that was compiled before may be reused.
+    cached = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        ours, peers, note = _alternate(blocks, rounds)
+    finally:
+        jax.config.update("jax_enable_compilation_cache", cached)
+    compile_seconds = statistics.median(m[0] for m in ours)
+    speed = statistics.median(m[1] for m in ours)
+    cpu_speed = statistics.median(m[2] for m in ours)
+    rows = [
+        {
+            "library": "metaopt",
+            "inner steps/s": speed,
+            "inner steps/CPU-s": cpu_speed,
+            "compile s": compile_seconds,
+            "rounds": len(ours),
+        }
+    ]
+    claims = [Claim("compile_seconds", compile_seconds, "median over rounds, no cache")]
+    if peers:
+        peer_speed = statistics.median(p["inner_steps_per_second"] for p in peers)
+        peer_cpu = statistics.median(p["inner_steps_per_cpu_second"] for p in peers)
+        rows.append(
+            {
+                "library": f"opifex {peers[0]['version']}",
+                "inner steps/s": peer_speed,
+                "inner steps/CPU-s": peer_cpu,
+                "compile s": statistics.median(p["compile_seconds"] for p in peers),
+                "rounds": len(peers),
+            }
+        )
+        note = f"per CPU-second {cpu_speed / peer_cpu:.2f}x; peer: opifex {peers[0]['version']}, alternating"
+        claims.append(Claim("inner_steps_vs_opifex", speed / peer_speed, note))
+    configuration = (
+        f"PES, {_TASKS} tasks, antithetic pairs (both halves counted), truncation {_TRUNCATION}, horizon {_HORIZON}, "
+        "MLP cell 32 x 2, inner MLP 64-32-10, batch 32."
+    )
+    return Report([0], rows, claims, [configuration] + ([note] if not peers else []))

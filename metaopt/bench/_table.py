@@ -1,0 +1,33 @@
+"""All benchmarks."""
+
+from .base import Benchmark
+
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "l2o-digits": Benchmark(
+        "a learned optimizer on held-out handwritten digits against tuned ones",
+        "metaopt.bench._l2o:digits",
+        5,
+        "extra `data`",
+    ),
+    "l2o-teacher-student": Benchmark(
+        "a learned optimizer on teacher-student regression against tuned ones", "metaopt.bench._l2o:teacher_student", 5
+    ),
+    "l2o-quadratics": Benchmark(
+        "a learned LSTM on random quadratics against tuned Adam", "metaopt.bench._l2o:quadratics", 5
+    ),
+    "estimators": Benchmark(
+        "bias and variance of the meta-gradient estimators on a problem with a known answer",
+        "metaopt.bench._estimators:run",
+        2,
+    ),
+    "meta-throughput": Benchmark(
+        "inner steps per second of PES meta-training against opifex",
+        "metaopt.bench._meta_throughput:run",
+        5,
+        "the package registry, once, to install the peer",
+    ),
+    "update-cost": Benchmark(
+        "cost of one learned update of a million parameters against Adam's", "metaopt.bench._update_cost:run", 2
+    ),
+}

@@ -1,0 +1,239 @@
+"""The per-parameter MLP with Adafactor features."""
+
+import functools as ft
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
+
+from .._core import AbstractAlgorithm
+from ..backend import XLA, AbstractBackend, Feature, Network, Pointwise, Tensor
+from ._clocks import TanhClock
+from ._common import (
+    CellState,
+    average,
+    complement,
+    default_key,
+    finish,
+    init_tensors,
+    log_complement,
+    match_real,
+    widen,
+)
+from ._plain_head import PlainHead
+from .base import AbstractClock, AbstractHead
+
+
+class _Accumulators(eqx.Module):
+    """Averages of one tensor. The factored ones keep the axis that they are a mean over, with size 1; a tensor of
+    less than two axes has the whole second moment in `rows`."""
+
+    momenta: Float[Array, "k *p"]
+    second: Float[Array, "*p"]
+    rows: Float[Array, "f ..."]
+    cols: Float[Array, "f ..."] | None
+    head: PyTree
+
+
+class _Operands(eqx.Module):
+    param: Float[Array, "*p"]
+    grad: Float[Array, "*p"]
+    momenta: Float[Array, "k *p"]
+    second: Float[Array, "*p"]
+    rows: Float[Array, "f ..."]
+    cols: Float[Array, "f ..."] | None
+    row_factors: Float[Array, "f ..."]
+    col_factors: Float[Array, "f ..."] | None
+    head: PyTree
+    signals: list[Float[Array, "..."]]
+
+
+def _factored_axes(shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """The second largest and the largest axis, if there are two."""
+    if len(shape) < 2:
+        return None
+    order = np.argsort(shape, kind="stable")
+    return int(order[-2]), int(order[-1])
+
+
+def _root(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    return jax.lax.rsqrt(jnp.maximum(x, 1e-9))
+
+
+def _features(x: _Operands) -> list[Feature]:
+    """The table of features: what the network sees of a parameter, each divided by its root mean square."""
+    v, momenta = x.second, list(x.momenta)
+    root, inverse = jax.lax.rsqrt(v + 1e-6), 1 / (v + 1e-6)
+    rows = list(x.rows)
+    cols = rows if x.cols is None else list(x.cols)
+    if x.col_factors is None:
+        grad_factors = [_root(r + 1e-9) for r in rows]
+        momentum_factors = [jax.lax.rsqrt(r + 1e-6) for r in rows]
+    else:
+        grad_factors = [r * c for r, c in zip(x.row_factors, x.col_factors, strict=True)]
+        momentum_factors = grad_factors
+    return [
+        Feature(x.grad),
+        Feature(x.param),
+        *[Feature(m) for m in momenta],
+        Feature(v),
+        *[Feature(m * root, m * m * inverse) for m in momenta],
+        Feature(root, inverse),
+        *[Feature(x.grad * f) for f in grad_factors],
+        *[Feature(r) for r in rows],
+        *[Feature(c) for c in cols],
+        *[Feature(jax.lax.rsqrt(r + 1e-8), 1 / (r + 1e-8)) for r in rows],
+        *[Feature(jax.lax.rsqrt(c + 1e-8), 1 / (c + 1e-8)) for c in cols],
+        *[Feature(m * f) for m, f in zip(momenta, momentum_factors, strict=True)],
+        *[Feature(signal) for signal in x.signals],
+    ]
+
+
+@ft.cache
+def _pointwise(head: type[AbstractHead]) -> Pointwise:
+    def finish_step(x: _Operands, outputs: Sequence[Any]) -> Array:
+        return head.finish(x.head, x.param, outputs)
+
+    return Pointwise(_features, finish_step)
+
+
+class AdafacMLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
+    r"""A small network that sees 39 features of each parameter, among them Adafactor's (`small_fc_lopt`).
+
+    With averages $m_k$ of the gradient, $v$ of its square, and $r_k$, $c_k$ of its square over the columns and over
+    the rows,
+
+    $$\theta \leftarrow \mathrm{head}(\theta, N(f(\theta, g, m, v, r, c), t))$$
+
+    where the features $f$ are $g$, $\theta$, $m_k$, $v$, $m_k / \sqrt v$, $1 / \sqrt v$, $g R_k C_k$, $r_k$, $c_k$,
+    $1 / \sqrt{r_k}$, $1 / \sqrt{c_k}$ and $m_k R_k C_k$, each divided by its root mean square over the tensor, with
+    Adafactor's factors $R_k = (r_k / \overline{r_k})^{-1/2}$, $C_k = c_k^{-1/2}$. A tensor of more than two axes is
+    factored along its two largest ones; one of less than two axes has its whole second moment in place of $r_k$ and
+    $c_k$. The network also sees the time.
+
+    The learned leaves are the network's weights, $\log(1 - \beta)$ of all decays, and those of the head.
+
+    ??? cite "Reference"
+
+        ```bibtex
+        @article{metz2022practical,
+          title={Practical tradeoffs between memory, compute, and performance in learned optimizers},
+          author={Metz, Luke and Freeman, C. Daniel and Harrison, James and Maheswaranathan, Niru and
+                  Sohl-Dickstein, Jascha},
+          journal={arXiv:2203.11860}, year={2022}
+        }
+        ```
+    """
+
+    network: Network
+    head: AbstractHead
+    clock: AbstractClock
+    momentum_decays: Float[Array, " k"]
+    second_decay: Float[Array, ""]
+    factored_decays: Float[Array, " k"]
+    backend: AbstractBackend = eqx.field(static=True)
+
+    def __init__(
+        self,
+        hidden_size: int = 32,
+        hidden_layers: int = 2,
+        *,
+        momentum_decays: Sequence[float] = (0.9, 0.99, 0.999),
+        second_decay: float = 0.999,
+        factored_decays: Sequence[float] = (0.9, 0.99, 0.999),
+        head: AbstractHead | None = None,
+        clock: AbstractClock | None = None,
+        backend: AbstractBackend = XLA(),
+        key: PRNGKeyArray | None = None,
+    ):
+        """**Arguments:**
+
+        - `hidden_size`, `hidden_layers`: of the network.
+        - `momentum_decays`: of the averages of the gradient.
+        - `second_decay`: of the average of its square.
+        - `factored_decays`: of the averages over rows and columns; as many as `momentum_decays`.
+        - `head`: how the outputs become a step. [`metaopt.l2o.PlainHead`][] is the published one and the default.
+        - `clock`: the features of time. [`metaopt.l2o.TanhClock`][] is the published one and the default.
+        - `backend`: computes the step.
+        - `key`: draws the weights; the same weights each time if it is left out.
+        """
+        if len(momentum_decays) != len(factored_decays):
+            raise ValueError(
+                f"`momentum_decays` and `factored_decays` are used in pairs, but {len(momentum_decays)} and "
+                f"{len(factored_decays)} of them were given."
+            )
+        self.head = PlainHead() if head is None else head
+        self.clock = TanhClock() if clock is None else clock
+        inputs = 4 + 8 * len(momentum_decays) + self.head.signals + self.clock.size
+        self.network = Network.create(
+            [inputs, *[hidden_size] * hidden_layers, self.head.outputs],
+            output_scale=self.head.output_scale,
+            key=default_key(key),
+        )
+        self.momentum_decays = log_complement(momentum_decays, "momentum_decays")
+        self.second_decay = log_complement(second_decay, "second_decay")
+        self.factored_decays = log_complement(factored_decays, "factored_decays")
+        self.backend = backend
+
+    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> CellState:
+        del key
+        return init_tensors(self._init_one, params)
+
+    def _init_one(self, param: Float[Array, "*p"]) -> _Accumulators:
+        def zeros(k: int, summed: int | None = None) -> Array:
+            shape = [1 if axis == summed else n for axis, n in enumerate(param.shape)]
+            return jnp.zeros((k, *shape), param.dtype)
+
+        axes, k = _factored_axes(param.shape), self.factored_decays.size
+        row_axis, col_axis = (None, None) if axes is None else axes
+        return _Accumulators(
+            zeros(self.momentum_decays.size),
+            jnp.zeros_like(param),
+            zeros(k, col_axis),
+            None if row_axis is None else zeros(k, row_axis),
+            self.head.init(param),
+        )
+
+    def step(
+        self, state: CellState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
+    ) -> tuple[CellState, PyTree]:
+        del value
+        matched = match_real(params, grads)
+        context = self.clock(state.step, self.network.layers[0].bias.dtype)
+        new, tensors = [], []
+        for leaf, old in zip(matched.leaves, matched.pick(state.tensors), strict=True):
+            param, grad = widen(leaf)
+            accumulators, operands = self._observe(old, param, grad, state)
+            new.append(accumulators)
+            tensors.append(Tensor(operands, param.shape))
+        stepped = self.backend.pointwise_network(_pointwise(type(self.head)), self.network, context, tensors)
+        return finish(state, matched, new, stepped)
+
+    def _observe(
+        self, old: _Accumulators, param: Float[Array, "*p"], grad: Float[Array, "*p"], state: CellState
+    ) -> tuple[_Accumulators, _Operands]:
+        """Update the averages of one tensor."""
+        square = jnp.square(grad)
+        momenta = average(complement(self.momentum_decays, param), old.momenta, grad)
+        second = old.second + complement(self.second_decay, param) * (square - old.second)
+        weights = complement(self.factored_decays, param)
+        axes = _factored_axes(param.shape)
+        if axes is None or old.cols is None or param.size == 0:
+            rows, cols = average(weights, old.rows, square + 1e-30), old.cols
+            row_factors, col_factors = rows, None
+        else:
+            row_axis, col_axis = axes
+            rows = average(weights, old.rows, jnp.mean(square, axis=col_axis, keepdims=True) + 1e-30)
+            cols = average(weights, old.cols, jnp.mean(square, axis=row_axis, keepdims=True) + 1e-30)
+            row_factors = _root(rows / (jnp.mean(rows, axis=row_axis + 1, keepdims=True) + 1e-9))
+            col_factors = _root(cols)
+        head = self.head.prepare(old.head, param, grad, state.step)
+        accumulators = _Accumulators(momenta, second, rows, cols, head.state)
+        operands = _Operands(
+            param, grad, momenta, second, rows, cols, row_factors, col_factors, head.operands, head.signals
+        )
+        return accumulators, operands

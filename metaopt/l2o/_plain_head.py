@@ -1,0 +1,55 @@
+"""The published way from two outputs to a step."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from ._common import number
+from .base import AbstractHead, Prepared
+
+
+class PlainHead(AbstractHead):
+    r"""A direction and the logarithm of a magnitude.
+
+    $$\theta \leftarrow \theta - \lambda_d\, d \exp(\lambda_e e)$$
+
+    ??? cite "Reference"
+
+        ```bibtex
+        @inproceedings{metz2019understanding,
+          title={Understanding and correcting pathologies in the training of learned optimizers},
+          author={Metz, Luke and Maheswaranathan, Niru and Nixon, Jeremy and Freeman, C. Daniel and
+                  Sohl-Dickstein, Jascha},
+          booktitle={ICML}, year={2019}
+        }
+        ```
+    """
+
+    outputs: ClassVar[int] = 2
+    signals: ClassVar[int] = 0
+    output_scale: ClassVar[float] = 1.0
+
+    direction_scale: Float[Array, ""] = eqx.field(converter=number, default=1e-3)
+    magnitude_scale: Float[Array, ""] = eqx.field(converter=number, default=1e-3)
+
+    def init(self, param: Float[Array, "*p"]) -> PyTree:
+        del param
+        return None
+
+    def prepare(
+        self, state: PyTree, param: Float[Array, "*p"], grad: Float[Array, "*p"], step: Int[Array, ""]
+    ) -> Prepared:
+        del grad, step
+        scales = (self.direction_scale.astype(param.dtype), self.magnitude_scale.astype(param.dtype))
+        return Prepared(state, scales, [])
+
+    @staticmethod
+    def finish(
+        operands: PyTree[Float[Array, "..."]], param: Float[Array, "*p"], outputs: Sequence[Any]
+    ) -> Float[Array, "*p"]:
+        direction_scale, magnitude_scale = operands
+        direction, magnitude = outputs
+        return param - direction * jnp.exp(magnitude * magnitude_scale) * direction_scale

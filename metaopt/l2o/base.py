@@ -1,0 +1,68 @@
+"""Parts that learned update rules are composed of."""
+
+import abc
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+from jaxtyping import Array, Float, Int, PyTree
+
+
+class Prepared(NamedTuple):
+    """What a head knows about one tensor before the network has spoken.
+
+    - `state`: what it will remember.
+    - `operands`: what [`metaopt.l2o.AbstractHead.finish`][] needs. Leaves are scalars, or have the axes of the tensor
+        last, as the operands of [`metaopt.backend.AbstractBackend.pointwise_network`][].
+    - `signals`: what it offers to the network as features: arrays of the tensor's shape.
+    """
+
+    state: PyTree
+    operands: PyTree[Float[Array, "..."]]
+    signals: list[Float[Array, "..."]]
+
+
+class AbstractHead(eqx.Module):
+    """How the outputs of a network that sees one parameter become the change of this parameter."""
+
+    outputs: eqx.AbstractClassVar[int]
+    """How many outputs it wants, per parameter."""
+    signals: eqx.AbstractClassVar[int]
+    """How many signals it offers, per parameter."""
+    output_scale: eqx.AbstractClassVar[float]
+    """The scale of the network's last layer when it is drawn."""
+
+    @abc.abstractmethod
+    def init(self, param: Float[Array, "*p"]) -> PyTree:
+        """Make the state that belongs to one tensor."""
+
+    @abc.abstractmethod
+    def prepare(
+        self, state: PyTree, param: Float[Array, "*p"], grad: Float[Array, "*p"], step: Int[Array, ""]
+    ) -> Prepared:
+        """Do what is done per tensor, before the network.
+
+        **Arguments:**
+
+        - `state`: of this tensor.
+        - `param`, `grad`: in the dtype that is computed in.
+        - `step`: how many steps were taken before this one.
+        """
+
+    @staticmethod
+    @abc.abstractmethod
+    def finish(
+        operands: PyTree[Float[Array, "..."]], param: Float[Array, "*p"], outputs: Sequence[Any]
+    ) -> Float[Array, "*p"]:
+        """Make the new parameters: elementwise, of the operands, the parameters and the network's outputs."""
+
+
+class AbstractClock(eqx.Module):
+    """Features of the time that has passed; all parameters see the same."""
+
+    size: eqx.AbstractClassVar[int]
+    """How many features."""
+
+    @abc.abstractmethod
+    def __call__(self, step: Int[Array, ""], dtype: Any) -> Float[Array, " size"]:
+        """The features when `step` steps were taken before this one."""

@@ -1,0 +1,147 @@
+"""The one table of everything that has a name, and the doors that need it: `build` and `load`."""
+
+import functools as ft
+import os
+from typing import Any, TypeVar
+
+import optax
+
+from . import _core
+from ._core import AbstractAlgorithm, AbstractTaskFamily, Learner, Optax, from_optax
+from .meta.base import AbstractEstimator, AbstractHorizon, AbstractObjective
+from .spec import Registry, build as _build
+
+
+T = TypeVar("T")
+
+
+def sgd(learning_rate: float = 0.1) -> Optax:
+    r"""Gradient descent: $\theta \leftarrow \theta - \eta g$."""
+    return from_optax(optax.sgd, learning_rate=learning_rate)
+
+
+def momentum(learning_rate: float = 0.1, decay: float = 0.9, nesterov: bool = False) -> Optax:
+    """Gradient descent with heavy-ball (or Nesterov) momentum."""
+    return from_optax(ft.partial(optax.sgd, nesterov=nesterov), learning_rate=learning_rate, momentum=decay)
+
+
+def adam(learning_rate: float = 1e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Optax:
+    """Adam (Kingma and Ba, 2015)."""
+    return from_optax(optax.adam, learning_rate=learning_rate, b1=b1, b2=b2, eps=eps)
+
+
+def adamw(learning_rate: float = 1e-3, b1: float = 0.9, b2: float = 0.999, weight_decay: float = 1e-4) -> Optax:
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
+    return from_optax(optax.adamw, learning_rate=learning_rate, b1=b1, b2=b2, weight_decay=weight_decay)
+
+
+_HERE = "metaopt.registry"
+
+DEFAULT: Registry = Registry.of(
+    {
+        AbstractAlgorithm: {
+            "sgd": f"{_HERE}:sgd",
+            "momentum": f"{_HERE}:momentum",
+            "adam": f"{_HERE}:adam",
+            "adamw": f"{_HERE}:adamw",
+            "clip_by_global_norm": "metaopt._core:ClipByGlobalNorm",
+            "skip_non_finite": "metaopt._core:SkipNonFinite",
+            "weight_decay": "metaopt._core:WeightDecay",
+            "cosine": "metaopt.schedules:Cosine",
+            "controller": "metaopt.l2o:Controller",
+            "learnable_sgd": "metaopt.l2o:LearnableSGD",
+            "learnable_adam": "metaopt.l2o:LearnableAdam",
+            "nn_adam": "metaopt.l2o:NNAdam",
+            "mlp": "metaopt.l2o:MLP",
+            "adafac_mlp": "metaopt.l2o:AdafacMLP",
+            "lstm": "metaopt.l2o:LSTM",
+            "rnn_prop": "metaopt.l2o:RNNProp",
+        },
+        AbstractTaskFamily: {
+            "quadratics": "metaopt.tasks:Quadratics",
+            "rosenbrock": "metaopt.tasks:Rosenbrock",
+            "rastrigin": "metaopt.tasks:Rastrigin",
+            "teacher_student": "metaopt.tasks:TeacherStudent",
+            "sinusoids": "metaopt.tasks:Sinusoids",
+            "digits_mlp": "metaopt.tasks:DigitsMLP",
+            "digits_conv": "metaopt.tasks:DigitsConv",
+            "mnist_1d": "metaopt.tasks:Mnist1D",
+            "normalized": "metaopt.tasks:Normalized",
+        },
+        AbstractObjective: {
+            "mean_loss": "metaopt.meta:MeanLoss",
+            "mean_log_loss": "metaopt.meta:MeanLogLoss",
+            "final_loss": "metaopt.meta:FinalLoss",
+            "best_loss": "metaopt.meta:BestLoss",
+            "time_to_target": "metaopt.meta:TimeToTarget",
+        },
+        AbstractHorizon: {
+            "constant": "metaopt.meta:ConstantHorizon",
+            "log_uniform": "metaopt.meta:LogUniformHorizon",
+        },
+        AbstractEstimator: {
+            "unrolled": "metaopt.meta:Unrolled",
+            "truncated_unroll": "metaopt.meta:TruncatedUnroll",
+            "es": "metaopt.meta:ES",
+            "pes": "metaopt.meta:PES",
+            "nres": "metaopt.meta:NRES",
+            "es_single": "metaopt.meta:ESSingle",
+        },
+    }
+)
+"""All of metaopt by name. Add your own with `DEFAULT.register(kind, name, factory)`, which makes a new table."""
+
+
+def build(spec: Any, kind: type[T], *, registry: Registry = DEFAULT) -> T:
+    """Build an object from a nested specification.
+
+    ```python
+    import metaopt
+
+    learner = metaopt.build({"algorithm": {"name": "adafac_mlp", "hidden_size": 16}}, metaopt.Learner)
+    ```
+
+    **Arguments:**
+
+    - `spec`: a table with `name` and keyword arguments wherever a registry entry stands; a bare name for one without
+        arguments; an object that is built already.
+    - `kind`: what to build.
+    - `registry`: the table of names.
+
+    **Returns:**
+
+    An instance of `kind`.
+
+    **Raises:**
+
+    - [`metaopt.spec.SpecError`][]: saying where, what was given, what was wanted, and what was probably meant.
+    """
+    return _build(spec, kind, registry=registry)
+
+
+def load(path: str | os.PathLike[str], like: Any = None, *, registry: Registry = DEFAULT) -> Any:
+    """Load what [`metaopt.save`][] has written.
+
+    **Arguments:**
+
+    - `path`: the file.
+    - `like`: a pytree of the structure that was saved. May be omitted for a learner that was saved with its spec.
+    - `registry`: the table of names for that spec.
+
+    **Returns:**
+
+    The loaded pytree.
+
+    **Raises:**
+
+    - [`metaopt.CheckpointError`][]: if the file is missing, damaged or does not fit, or has no spec and `like` is
+        missing.
+    """
+    if like is None:
+        spec = _core.read_header(path)["metadata"].get("spec")
+        if spec is None:
+            raise _core.CheckpointError(
+                f"`{path}` holds no spec of a learner. Pass the structure that was saved: `metaopt.load(path, like)`."
+            )
+        like = build(spec, Learner, registry=registry)
+    return _core.load(path, like)

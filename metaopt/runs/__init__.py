@@ -1,0 +1,2 @@
+from ._execute import execute as execute
+from ._spec import Evaluation as Evaluation, Run as Run, find as find, names as names
