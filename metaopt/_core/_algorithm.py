@@ -14,6 +14,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 S = TypeVar("S")
 P = TypeVar("P")
 G = TypeVar("G")
+T = TypeVar("T")
 
 
 class AbstractAlgorithm(eqx.Module, Generic[S, P, G]):

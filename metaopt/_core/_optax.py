@@ -64,9 +64,8 @@ def _standard_promotion() -> AbstractContextManager[None]:
 def _cast(tree: PyTree, dtype: Any) -> PyTree:
     if dtype is None:
         return tree
-    return jtu.tree_map(
-        lambda x: x.astype(jnp.result_type(dtype, jnp.complex64) if jnp.iscomplexobj(x) else dtype), tree
-    )
+    complex_dtype = jnp.result_type(dtype, jnp.complex64)
+    return jtu.tree_map(lambda x: x.astype(complex_dtype if jnp.iscomplexobj(x) else dtype), tree)
 
 
 def from_optax(
@@ -117,7 +116,7 @@ def from_optax(
         )
     leaves, options = {}, []
     for name, argument in hyperparameters.items():
-        if isinstance(argument, float) or eqx.is_inexact_array_like(argument):
+        if isinstance(argument, float) or eqx.is_inexact_array(argument):
             leaves[name] = jnp.asarray(argument, jnp.result_type(float) if isinstance(argument, float) else None)
         else:
             options.append((name, argument))
@@ -166,12 +165,12 @@ def to_optax(
         return algorithm.init(params, key=key)
 
     def update(
-        grads: PyTree, state: PyTree, params: PyTree | None = None, *, value: Scalar | None = None
+        updates: PyTree, state: PyTree, params: PyTree | None = None, *, value: Scalar | None = None
     ) -> tuple[PyTree, PyTree]:
         if params is None:
             raise ValueError("A metaopt algorithm needs the parameters: call `tx.update(grads, state, params)`.")
-        state, new = algorithm.step(state, params, grads, value=value)
-        matched = match(params, grads)
+        state, new = algorithm.step(state, params, updates, value=value)
+        matched = match(params, updates)
         differences = [n - leaf.param for n, leaf in zip(matched.pick(new), matched.leaves, strict=True)]
         empty = jtu.tree_map(lambda _: None, params)
         return matched.put(empty, differences), state

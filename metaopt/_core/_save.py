@@ -34,7 +34,8 @@ def save(
     """Save the arrays of a pytree to one file.
 
     The file holds a JSON header (paths, shapes and dtypes of the leaves, your metadata) and the raw arrays, with a
-    checksum. It is written beside its destination and moved there, so a crash leaves the old file or the new one.
+    checksum over all of it. It is written beside its destination and moved there, so a crash leaves the old file or
+    the new one.
 
     **Arguments:**
 
@@ -46,6 +47,7 @@ def save(
     **Raises:**
 
     - `OSError`: if the file cannot be written; whatever was there before is untouched.
+    - `TypeError`: for arrays of text or objects, and for metadata that JSON cannot hold.
     """
     path = pathlib.Path(path)
     metadata = {**(metadata or {}), **({} if spec is None else {"spec": spec})}
@@ -53,21 +55,19 @@ def save(
     for key_path, leaf in jtu.tree_flatten_with_path(tree)[0]:
         if not eqx.is_array_like(leaf):
             continue
-        is_key = eqx.is_array(leaf) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        array = np.asarray(jr.key_data(leaf) if is_key else leaf)
-        kind = str(jr.key_impl(leaf)) if is_key else None
-        leaves.append(
-            {"path": jtu.keystr(key_path), "shape": list(array.shape), "dtype": array.dtype.name, "key": kind}
-        )
-        blobs.append(np.ascontiguousarray(array).tobytes())
-    payload = b"".join(blobs)
-    digest = hashlib.sha256(payload).hexdigest()
-    header = json.dumps({"metadata": metadata, "leaves": leaves, "sha256": digest}).encode()
+        path_text, array = jtu.keystr(key_path), np.asarray(jr.key_data(leaf) if _is_key(leaf) else leaf)
+        if not (array.dtype == bool or jnp.issubdtype(array.dtype, jnp.number)):
+            raise TypeError(f"`{path_text}` has dtype {array.dtype}, but only numbers and random keys can be saved.")
+        kind = str(jr.key_impl(leaf)) if _is_key(leaf) else None
+        leaves.append({"path": path_text, "shape": list(array.shape), "dtype": array.dtype.name, "key": kind})
+        blobs.append(array.astype(array.dtype.newbyteorder("=")).tobytes())
+    header = json.dumps({"metadata": metadata, "leaves": leaves}).encode()
+    body = b"".join([len(header).to_bytes(8, "little"), header, *blobs])
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(_MAGIC + len(header).to_bytes(8, "little") + header + payload)
+            file.write(_MAGIC + hashlib.sha256(body).digest() + body)
             file.flush()
             os.fsync(file.fileno())
         os.replace(scratch, path)
@@ -127,17 +127,25 @@ def load(path: str | os.PathLike[str], like: T) -> T:
 
 
 def _fit(path: Any, name: str, leaf: Any, array: np.ndarray, key: str | None) -> Any:
+    stored, wanted = _kind(array, key), _kind(leaf, str(jr.key_impl(leaf)) if _is_key(leaf) else None)
+    if stored != wanted:
+        raise CheckpointError(f"`{path}` does not fit: `{name}` is {stored} in the file, but {wanted} was wanted.")
     if key is not None:
         return jr.wrap_key_data(jnp.asarray(array), impl=key)
-    shape, dtype = np.shape(leaf), jnp.result_type(leaf)
-    if shape != array.shape or (eqx.is_array(leaf) and dtype != array.dtype):
-        raise CheckpointError(
-            f"`{path}` does not fit: `{name}` is {array.dtype}{list(array.shape)} in the file, but "
-            f"{dtype}{list(shape)} was wanted."
-        )
-    if eqx.is_array(leaf):
-        return array.copy() if isinstance(leaf, np.ndarray) else jnp.asarray(array)
-    return type(leaf)(array.item())
+    if isinstance(leaf, jax.Array):
+        return jnp.asarray(array)
+    return array.copy() if isinstance(leaf, np.ndarray) else type(leaf)(array.item())
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _kind(leaf: Any, key: str | None) -> str:
+    """What must agree between a leaf and what is stored for it, in words."""
+    array = jr.key_data(leaf) if _is_key(leaf) else leaf if eqx.is_array(leaf) else np.asarray(leaf)
+    kind = f"{array.dtype.name}{list(array.shape)}"
+    return kind if key is None else f"a random key ({key}) of data {kind}"
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], bytes]:
@@ -147,15 +155,11 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], bytes]:
         raise CheckpointError(f"`{path}` cannot be read: {error.strerror or error}.") from error
     if not data.startswith(_MAGIC):
         raise CheckpointError(f"`{path}` is not a metaopt checkpoint: it does not begin with {_MAGIC.decode()!r}.")
-    start = len(_MAGIC) + 8
-    length = int.from_bytes(data[len(_MAGIC) : start], "little")
-    try:
-        header = json.loads(data[start : start + length])
-        payload, digest = data[start + length :], header["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"`{path}` is truncated or damaged: its header is not readable.") from error
-    if hashlib.sha256(payload).hexdigest() != digest:
+    start = len(_MAGIC) + hashlib.sha256().digest_size
+    digest, body = data[len(_MAGIC) : start], data[start:]
+    if hashlib.sha256(body).digest() != digest:
         raise CheckpointError(
             f"`{path}` is truncated or damaged: its checksum does not match. Use an earlier checkpoint."
         )
-    return header, payload
+    end = 8 + int.from_bytes(body[:8], "little")
+    return json.loads(body[8:end]), body[end:]

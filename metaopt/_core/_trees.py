@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact, PyTree
 
 
@@ -90,7 +91,7 @@ def match(params: PyTree, grads: PyTree) -> Matched:
     return Matched(leaves, structure, [leaf for _, leaf in with_paths])
 
 
-def _check_gradient(name: str, param: Array, grad: Any) -> None:
+def _check_gradient(name: str, param: Array | np.ndarray, grad: Any) -> None:
     if not eqx.is_array(grad):
         raise ValueError(
             f"The gradient of `{name}` is a `{type(grad).__name__}`, but an array of shape {param.shape} was wanted. "

@@ -1,5 +1,6 @@
 """Large tensors cut into tiles that stay in cache."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -20,12 +21,25 @@ LANES = 1024
 
 
 class Matrix(NamedTuple):
-    """A tensor seen as `lead` matrices; each axis of a leaf of `operands` has that size or 1."""
+    """A tensor seen as `[cols]`, `[rows, cols]` or `[lead, rows, cols]`; each axis of an operand has that size or 1.
+
+    No axis is added: the compiler would lay such an array out anew, and copy it.
+    """
 
     operands: PyTree[Float[Array, "..."]]
-    lead: int
-    rows: int
-    cols: int
+    shape: tuple[int, ...]
+
+    @property
+    def lead(self) -> int:
+        return self.shape[0] if len(self.shape) > 2 else 1
+
+    @property
+    def rows(self) -> int:
+        return self.shape[-2] if len(self.shape) > 1 else 1
+
+    @property
+    def cols(self) -> int:
+        return self.shape[-1]
 
 
 class Region(NamedTuple):
@@ -43,33 +57,27 @@ def as_matrix(tensor: Tensor, block: int) -> Matrix:
     """See a tensor as matrices of its last two axes, or as one long row where nothing depends on rows alone."""
     shape = tensor.shape
     leaves = jtu.tree_leaves(tensor.operands)
-    size = _size(shape)
+    size = math.prod(shape)
     structured = any(_trailing(leaf, shape) not in (shape, (1,) * len(shape)) for leaf in leaves)
     if structured and len(shape) > 1 and min(shape[-2] * shape[-1], block) >= SMALLEST:
-        lead = _size(shape[:-2])
-        rows, cols = shape[-2:]
+        seen = shape if len(shape) < 4 else (math.prod(shape[:-2]), *shape[-2:])
     else:
-        lead, rows, cols = 1, 1, size
+        seen = (size,)
 
     def reshape(leaf: Array) -> Array:
         extra = leaf.shape[: max(leaf.ndim - len(shape), 0)]
         trailing = _trailing(leaf, shape)
-        if _size(trailing) == 1:
-            return leaf.reshape(*extra, 1, 1, 1)
-        if rows == 1:
-            return jnp.broadcast_to(leaf, (*extra, *shape)).reshape(*extra, 1, 1, size)
-        if _size(trailing[:-2]) > 1:
-            leaf = jnp.broadcast_to(leaf, (*extra, *shape[:-2], *trailing[-2:]))
-        return leaf.reshape(*extra, -1 if _size(trailing[:-2]) > 1 else 1, *trailing[-2:])
+        if math.prod(trailing) == 1:
+            return leaf.reshape(*extra, *(1,) * len(seen))
+        if len(seen) == 1:
+            return jnp.broadcast_to(leaf, (*extra, *shape)).reshape(*extra, size)
+        if len(shape) > 3:
+            lead = 1 if math.prod(trailing[:-2]) == 1 else seen[0]
+            leaf = jnp.broadcast_to(leaf, (*extra, *(shape[:-2] if lead > 1 else trailing[:-2]), *trailing[-2:]))
+            return leaf.reshape(*extra, lead, *trailing[-2:])
+        return leaf
 
-    return Matrix(jtu.tree_map(reshape, tensor.operands), lead, rows, cols)
-
-
-def _size(shape: Sequence[int]) -> int:
-    size = 1
-    for n in shape:
-        size *= n
-    return size
+    return Matrix(jtu.tree_map(reshape, tensor.operands), seen)
 
 
 def _trailing(leaf: Array, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -107,19 +115,25 @@ def layout(region: Region) -> tuple[int, int]:
 
 
 def tile(matrix: Matrix, tree: PyTree[Float[Array, "..."]], region: Region, index: Int[Array, ""]) -> PyTree:
-    """Slice tile `index` of a region out of each leaf (`[..., lead or 1, rows or 1, cols or 1]`)."""
+    """Slice tile `index` of a region out of each leaf, as `[..., height or 1, width or 1]`."""
     index, across = index // region.across, index % region.across
     lead, down = index // region.down, index % region.down
-    starts = (lead, region.row + down * region.height, region.col + across * region.width)
-    sizes = (1, region.height, region.width)
+    starts = (region.row + down * region.height, region.col + across * region.width)
+    zero = jnp.zeros((), index.dtype)
 
     def cut(leaf: Array) -> Array:
-        extra = leaf.ndim - 3
-        whole = [n == 1 for n in leaf.shape[extra:]]
-        start = [jnp.zeros((), index.dtype)] * extra
-        start += [jnp.zeros((), index.dtype) if w else s for w, s in zip(whole, starts, strict=True)]
-        size = leaf.shape[:extra] + tuple(1 if w else n for w, n in zip(whole, sizes, strict=True))
-        return jnp.squeeze(jax.lax.dynamic_slice(leaf, start, size), axis=extra)
+        axes = len(matrix.shape)
+        extra = leaf.shape[: leaf.ndim - axes]
+        n_lead, n_rows, n_cols = (1,) * (3 - axes) + leaf.shape[leaf.ndim - axes :]
+        height, width = min(n_rows, region.height), min(n_cols, region.width)
+        col = starts[1] if n_cols > 1 else zero
+        zeros = [zero] * len(extra)
+        if axes == 1:
+            return jax.lax.dynamic_slice(leaf, [*zeros, col], (*extra, width)).reshape(*extra, 1, width)
+        # Matrices are stacked to one, which is no copy; then there is no axis to drop from the slice.
+        leaf = leaf.reshape(*extra, n_lead * n_rows, n_cols) if axes > 2 else leaf
+        row = (lead * n_rows if n_lead > 1 else zero) + (starts[0] if n_rows > 1 else zero)
+        return jax.lax.dynamic_slice(leaf, [*zeros, row, col], (*extra, height, width))
 
     return jtu.tree_map(cut, tree)
 

@@ -1,5 +1,6 @@
 """The per-parameter network over one large tensor, tile by tile, with everything folded that can be."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -67,33 +68,21 @@ def fold_features(
 
 def second_moments(pointwise: Pointwise, matrix: Matrix, block: int) -> Float[Array, " full"]:
     """Mean squares of the features of full shape, in one pass over the tensor."""
+    whole = jax.eval_shape(pointwise.features, matrix.operands)
+    full, _ = split(whole, matrix.shape)
     totals = []
     for region in regions(matrix, block):
         rows, lanes = layout(region)
 
         def add(sums: list[Array], index: Int[Array, ""], region: Region = region) -> tuple[list[Array], None]:
             features = pointwise.features(tile(matrix, matrix.operands, region, index))
-            full, _ = split(features, (region.height, region.width))
             squares = [squared(features[i]).reshape(rows, lanes) for i in full]
-            return [s + _add_rows(square) for s, square in zip(sums, squares, strict=True)], None
+            return [s + jnp.sum(square, axis=0) for s, square in zip(sums, squares, strict=True)], None
 
-        start = _zeros(pointwise, matrix, region, lanes)
+        start = [jnp.zeros(lanes, whole[i].value.dtype) for i in full]
         sums, _ = jax.lax.scan(jax.checkpoint(add), start, jnp.arange(count(matrix, region)))
         totals.append(jnp.stack([jnp.sum(s) for s in sums]))
-    return sum(totals[1:], start=totals[0]) / (matrix.lead * matrix.rows * matrix.cols)
-
-
-def _zeros(pointwise: Pointwise, matrix: Matrix, region: Region, lanes: int) -> list[Array]:
-    first = jax.eval_shape(lambda: pointwise.features(tile(matrix, matrix.operands, region, jnp.asarray(0))))
-    full, _ = split(first, (region.height, region.width))
-    return [jnp.zeros(lanes, first[i].value.dtype) for i in full]
-
-
-def _add_rows(x: Float[Array, "rows lanes"]) -> Float[Array, " lanes"]:
-    # Written out, the few rows of a tile are added in registers; a reduction would go through memory.
-    if x.shape[0] > 8:
-        return jnp.sum(x, axis=0)
-    return sum((x[i] for i in range(1, x.shape[0])), start=x[0])
+    return sum(totals[1:], start=totals[0]) / math.prod(matrix.shape)
 
 
 def tiled(
@@ -102,9 +91,8 @@ def tiled(
     """The kernel `pointwise_network` for one tensor, in tiles of about `block` elements."""
     network = fold(network, context)
     matrix = as_matrix(tensor, block)
-    shape = (matrix.lead, matrix.rows, matrix.cols)
     moments = second_moments(pointwise, matrix, block // 2)
-    folded = fold_features(network, pointwise.features(matrix.operands), shape, moments)
+    folded = fold_features(network, pointwise.features(matrix.operands), matrix.shape, moments)
     parts = []
     for region in regions(matrix, block):
 

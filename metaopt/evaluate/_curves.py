@@ -101,6 +101,11 @@ def summarize(values: Float[np.ndarray, "tasks *records"], statistic: Statistic)
         return np.median(values, axis=0)
     if statistic == "mean":
         return np.mean(values, axis=0)
+    if np.any(values < 0):
+        raise ValueError(
+            "The statistic `geometric_mean` needs losses that are not negative, but the lowest is "
+            f"{float(np.min(values)):.4g}. Use `median` or `mean`."
+        )
     return geometric_mean(values)
 
 

@@ -98,10 +98,10 @@ class Programs:
         keys: Key[Array, " tasks"],
         positions: Int[np.ndarray, " records"],
         recorded: Bool[np.ndarray, " records"],
-    ) -> Float[np.ndarray, "tasks records"]:
-        """Run [`metaopt.evaluate._program.run_batch`][]. NaN becomes infinity: whatever is not a number diverged."""
-        program, dynamic = self._program(learner, family, keys, positions, recorded)
-        values = np.asarray(program[0](dynamic), float)
+    ) -> Float[np.ndarray, "tasks recorded"]:
+        """Run a batch and return what was recorded. NaN becomes infinity: what is not a number has diverged."""
+        (program, _, _), dynamic = self._program(learner, family, keys, positions, recorded)
+        values = np.asarray(program(dynamic), float)[:, recorded]
         return np.where(np.isnan(values), np.inf, values)
 
     def cost(
@@ -124,20 +124,15 @@ class Programs:
         return Cost(median / (int(positions[-1]) * keys.size), compile_seconds, temporary)
 
     def _program(self, *args: Any) -> tuple[tuple[Any, float, int], PyTree]:
-        args = jtu.tree_map(lambda x: jnp.asarray(x) if eqx.is_array_like(x) and not _is_python(x) else x, args)
+        args = jtu.tree_map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray | np.generic) else x, args)
         dynamic, static = eqx.partition(args, eqx.is_array)
         shapes = tuple((x.shape, x.dtype) for x in jtu.tree_leaves(dynamic))
         key = (jtu.tree_structure(args), tuple(jtu.tree_leaves(static)), shapes)
         if key not in self._compiled:
             begun = time.perf_counter()
-            # The positions are a static shape only: one program serves all horizons.
             program = jax.jit(lambda dynamic: run_batch(*eqx.combine(dynamic, static))).lower(dynamic).compile()
             seconds = time.perf_counter() - begun
             analysis = program.memory_analysis()
             temporary = -1 if analysis is None else int(analysis.temp_size_in_bytes)
             self._compiled[key] = (program, seconds, temporary)
         return self._compiled[key], dynamic
-
-
-def _is_python(x: Any) -> bool:
-    return isinstance(x, bool | int | float | complex)

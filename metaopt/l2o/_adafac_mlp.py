@@ -49,7 +49,6 @@ class _Operands(eqx.Module):
     row_factors: Float[Array, "f ..."]
     col_factors: Float[Array, "f ..."] | None
     head: PyTree
-    signals: list[Float[Array, "..."]]
 
 
 def _factored_axes(shape: tuple[int, ...]) -> tuple[int, int] | None:
@@ -89,16 +88,18 @@ def _features(x: _Operands) -> list[Feature]:
         *[Feature(jax.lax.rsqrt(r + 1e-8), 1 / (r + 1e-8)) for r in rows],
         *[Feature(jax.lax.rsqrt(c + 1e-8), 1 / (c + 1e-8)) for c in cols],
         *[Feature(m * f) for m, f in zip(momenta, momentum_factors, strict=True)],
-        *[Feature(signal) for signal in x.signals],
     ]
 
 
 @ft.cache
 def _pointwise(head: type[AbstractHead]) -> Pointwise:
+    def features(x: _Operands) -> list[Feature]:
+        return _features(x) + [Feature(signal) for signal in head.signals(x.head)]
+
     def finish_step(x: _Operands, outputs: Sequence[Any]) -> Array:
         return head.finish(x.head, x.param, outputs)
 
-    return Pointwise(_features, finish_step)
+    return Pointwise(features, finish_step)
 
 
 class AdafacMLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
@@ -168,7 +169,7 @@ class AdafacMLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
             )
         self.head = PlainHead() if head is None else head
         self.clock = TanhClock() if clock is None else clock
-        inputs = 4 + 8 * len(momentum_decays) + self.head.signals + self.clock.size
+        inputs = 4 + 8 * len(momentum_decays) + self.head.signal_count + self.clock.size
         self.network = Network.create(
             [inputs, *[hidden_size] * hidden_layers, self.head.outputs],
             output_scale=self.head.output_scale,
@@ -233,7 +234,5 @@ class AdafacMLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
             col_factors = _root(cols)
         head = self.head.prepare(old.head, param, grad, state.step)
         accumulators = _Accumulators(momenta, second, rows, cols, head.state)
-        operands = _Operands(
-            param, grad, momenta, second, rows, cols, row_factors, col_factors, head.operands, head.signals
-        )
+        operands = _Operands(param, grad, momenta, second, rows, cols, row_factors, col_factors, head.operands)
         return accumulators, operands

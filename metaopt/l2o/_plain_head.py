@@ -29,7 +29,7 @@ class PlainHead(AbstractHead):
     """
 
     outputs: ClassVar[int] = 2
-    signals: ClassVar[int] = 0
+    signal_count: ClassVar[int] = 0
     output_scale: ClassVar[float] = 1.0
 
     direction_scale: Float[Array, ""] = eqx.field(converter=number, default=1e-3)
@@ -44,7 +44,12 @@ class PlainHead(AbstractHead):
     ) -> Prepared:
         del grad, step
         scales = (self.direction_scale.astype(param.dtype), self.magnitude_scale.astype(param.dtype))
-        return Prepared(state, scales, [])
+        return Prepared(state, scales)
+
+    @staticmethod
+    def signals(operands: PyTree[Float[Array, "..."]]) -> list[Float[Array, "..."]]:
+        del operands
+        return []
 
     @staticmethod
     def finish(

@@ -14,12 +14,10 @@ class Prepared(NamedTuple):
     - `state`: what it will remember.
     - `operands`: what [`metaopt.l2o.AbstractHead.finish`][] needs. Leaves are scalars, or have the axes of the tensor
         last, as the operands of [`metaopt.backend.AbstractBackend.pointwise_network`][].
-    - `signals`: what it offers to the network as features: arrays of the tensor's shape.
     """
 
     state: PyTree
     operands: PyTree[Float[Array, "..."]]
-    signals: list[Float[Array, "..."]]
 
 
 class AbstractHead(eqx.Module):
@@ -27,8 +25,8 @@ class AbstractHead(eqx.Module):
 
     outputs: eqx.AbstractClassVar[int]
     """How many outputs it wants, per parameter."""
-    signals: eqx.AbstractClassVar[int]
-    """How many signals it offers, per parameter."""
+    signal_count: eqx.AbstractClassVar[int]
+    """How many signals it offers to the network as features, per parameter."""
     output_scale: eqx.AbstractClassVar[float]
     """The scale of the network's last layer when it is drawn."""
 
@@ -48,6 +46,11 @@ class AbstractHead(eqx.Module):
         - `param`, `grad`: in the dtype that is computed in.
         - `step`: how many steps were taken before this one.
         """
+
+    @staticmethod
+    @abc.abstractmethod
+    def signals(operands: PyTree[Float[Array, "..."]]) -> list[Float[Array, "..."]]:
+        """What it offers to the network as features: elementwise, of the operands."""
 
     @staticmethod
     @abc.abstractmethod

@@ -2,7 +2,8 @@
 
 import abc
 import math
-from itertools import pairwise
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import equinox as eqx
@@ -45,8 +46,7 @@ class DenseNetwork(AbstractNetwork):
         check_choice("activation", self.activation, Activation)
 
     def init(self, *, key: PRNGKeyArray) -> Layers:
-        keys = jr.split(key, len(self.sizes) - 1)
-        return tuple(_layer(pair, key=key) for pair, key in zip(pairwise(self.sizes), keys, strict=True))
+        return _draw_layers(list(pairwise(self.sizes)), key=key)
 
     def apply(self, params: Layers, inputs: Float[Array, "n inputs"]) -> Float[Array, "n outputs"]:
         activation = activation_function(self.activation)
@@ -79,13 +79,11 @@ class ConvolutionalNetwork(AbstractNetwork):
         check_choice("activation", self.activation, Activation)
 
     def init(self, *, key: PRNGKeyArray) -> Layers:
-        *keys, last_key = jr.split(key, len(self.channels) + 1)
-        shapes = [(3, 3, *pair) for pair in pairwise((1, *self.channels))]
+        kernels = [(3, 3, *pair) for pair in pairwise((1, *self.channels))]
         side = self.side
-        for _ in shapes:
+        for _ in kernels:
             side = _halved(side)
-        last = _layer((side * side * self.channels[-1], self.outputs), key=last_key)
-        return (*[_layer(shape, key=key) for shape, key in zip(shapes, keys, strict=True)], last)
+        return _draw_layers([*kernels, (side * side * self.channels[-1], self.outputs)], key=key)
 
     def apply(self, params: Layers, inputs: Float[Array, "n inputs"]) -> Float[Array, "n outputs"]:
         activation = activation_function(self.activation)
@@ -96,9 +94,16 @@ class ConvolutionalNetwork(AbstractNetwork):
         return _affine(last, values.reshape(values.shape[0], -1))
 
 
-def _layer(shape: tuple[int, ...], *, key: PRNGKeyArray) -> dict[str, Float[Array, "..."]]:
-    weights = jr.normal(key, shape)
-    return {"b": jnp.zeros(shape[-1:], weights.dtype), "w": weights / math.sqrt(math.prod(shape[:-1]))}
+def _draw_layers(shapes: Sequence[tuple[int, ...]], *, key: PRNGKeyArray) -> Layers:
+    # One draw for all layers, cut up: every random draw is a program of its own to compile.
+    sizes = [math.prod(shape) for shape in shapes]
+    flat = jr.normal(key, (sum(sizes),))
+    layers = []
+    for shape, end in zip(shapes, accumulate(sizes), strict=True):
+        weights = flat[end - math.prod(shape) : end].reshape(shape)
+        bias = jnp.zeros(shape[-1:], weights.dtype)
+        layers.append({"b": bias, "w": weights / math.sqrt(math.prod(shape[:-1]))})
+    return tuple(layers)
 
 
 def _affine(layer: dict[str, Any], values: Float[Array, "n inputs"]) -> Float[Array, "n outputs"]:

@@ -1,6 +1,9 @@
 """Regression on the outputs of a random network."""
 
+from itertools import accumulate
+
 import equinox as eqx
+import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -89,11 +92,10 @@ class TeacherStudent(AbstractTaskFamily):
     def sample(self, *, key: PRNGKeyArray) -> TeacherStudentTask:
         weight_key, bias_key, evaluation_key = jr.split(key, 3)
         network = DenseNetwork(self.sizes, self.activation)
+        units = self.sizes[1:]
+        biases = jnp.split(jr.normal(bias_key, (sum(units),)), list(accumulate(units[:-1])))
         layers = network.init(key=weight_key)
-        biases = [
-            jr.normal(k, layer["b"].shape) for k, layer in zip(jr.split(bias_key, len(layers)), layers, strict=True)
-        ]
-        teacher = tuple({"b": b, "w": layer["w"]} for b, layer in zip(biases, layers, strict=True))
+        teacher = tuple({"b": bias, "w": layer["w"]} for bias, layer in zip(biases, layers, strict=True))
         return TeacherStudentTask(
             network,
             _scaled(teacher, self.teacher_scale),

@@ -107,7 +107,7 @@ def test_renaming_the_classes_renames_the_outputs(family: Any, getkey: Any) -> N
     key = getkey()
     np.testing.assert_allclose(task.loss(params, key=key), plain.loss(renamed, key=key), rtol=1e-5)
     np.testing.assert_allclose(task.measure(params, key=key), plain.measure(renamed, key=key), rtol=1e-5)
-    assert task.accuracy(params) == plain.accuracy(renamed)
+    np.testing.assert_allclose(task.accuracy(params), plain.accuracy(renamed), atol=1e-3)  # a tie may turn by rounding
 
 
 @pytest.mark.parametrize("make", [DigitsMLP, DigitsConv, Mnist1D])

@@ -39,7 +39,7 @@ def test_values_and_signals_by_hand(getkey: Any, x64: None) -> None:
     np.testing.assert_allclose(task.measure(params, key=key), (task.inner.measure(params, key=key) - 2) / 5)
 
 
-@pytest.mark.parametrize("inner", [Quadratics(), Rosenbrock(6), DigitsMLP()], ids=repr)
+@pytest.mark.parametrize("inner", [Quadratics(), DigitsMLP(hidden=())], ids=repr)
 def test_starts_measure_about_one(inner: Any, getkey: Any) -> None:
     family = Normalized(inner, starts=16)
 
@@ -75,21 +75,6 @@ def test_floor_that_is_none_gives_nan(floor: float, getkey: Any) -> None:
     task = Normalized(SingleTask(_Signalling(jnp.asarray(7.0))), floor=floor).sample(key=getkey())
     params = task.init(key=getkey())
     assert jnp.isnan(task.measure(params, key=getkey())) and jnp.isnan(task.evaluate(params, key=getkey())[0])
-
-
-def test_families_of_any_scale_become_comparable(getkey: Any) -> None:
-    keys = jr.split(getkey(), 30)
-
-    def first(family: Any) -> Array:
-        def one(key: PRNGKeyArray) -> Array:
-            task = family.sample(key=key)
-            return task.measure(task.init(key=key), key=key)
-
-        return jnp.median(jax.jit(jax.vmap(one))(keys))
-
-    steep, flat = Rosenbrock(5, smallest=1e4, largest=1e4), Rosenbrock(5, smallest=1.0, largest=1.0)
-    assert first(steep) > 1000 * first(flat)
-    assert 0.2 < first(Normalized(steep)) / first(Normalized(flat)) < 5
 
 
 def test_leaves(getkey: Any) -> None:

@@ -1,0 +1,88 @@
+"""Adam with learnable hyperparameters."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
+
+from .._core import AbstractAlgorithm
+from ._common import (
+    CellState,
+    complement,
+    correction,
+    finish,
+    init_tensors,
+    log_complement,
+    match_real,
+    positive_log,
+    widen,
+)
+
+
+class _Moments(eqx.Module):
+    first: Float[Array, "*p"]
+    second: Float[Array, "*p"]
+
+
+class LearnableAdam(AbstractAlgorithm[CellState, PyTree, PyTree]):
+    r"""Adam, whose hyperparameters are made to be learned.
+
+    $$m \leftarrow \beta_1 m + (1 - \beta_1) g, \qquad v \leftarrow \beta_2 v + (1 - \beta_2) g^2, \qquad
+      \theta \leftarrow \theta - e^\rho \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} + e^\epsilon}$$
+
+    The learned leaves are $\rho$, $\log(1 - \beta_1)$, $\log(1 - \beta_2)$ and $\epsilon$: a change by 0.01 is mild
+    wherever they are.
+
+    ??? cite "Reference"
+
+        ```bibtex
+        @inproceedings{kingma2015adam,
+          title={Adam: A Method for Stochastic Optimization},
+          author={Kingma, Diederik P. and Ba, Jimmy},
+          booktitle={ICLR}, year={2015}
+        }
+        ```
+    """
+
+    log_rate: Float[Array, ""]
+    first_decay: Float[Array, ""]
+    second_decay: Float[Array, ""]
+    log_epsilon: Float[Array, ""]
+
+    def __init__(self, rate: float = 1e-3, b1: float = 0.9, b2: float = 0.999, epsilon: float = 1e-8):
+        """**Arguments:**
+
+        - `rate`: $e^\\rho$, positive.
+        - `b1`, `b2`: the decays, at least 0 and less than 1.
+        - `epsilon`: $e^\\epsilon$, positive.
+        """
+        self.log_rate = positive_log(rate, "rate")
+        self.first_decay = log_complement(b1, "b1")
+        self.second_decay = log_complement(b2, "b2")
+        self.log_epsilon = positive_log(epsilon, "epsilon")
+
+    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> CellState:
+        del key
+        return init_tensors(lambda p: _Moments(jnp.zeros_like(p), jnp.zeros_like(p)), params)
+
+    def step(
+        self, state: CellState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
+    ) -> tuple[CellState, PyTree]:
+        del value
+        matched = match_real(params, grads)
+        tensors, new = [], []
+        for leaf, old in zip(matched.leaves, matched.pick(state.tensors), strict=True):
+            param, grad = widen(leaf)
+            fresh_first, fresh_second = complement(self.first_decay, param), complement(self.second_decay, param)
+            first = old.first + fresh_first * (grad - old.first)
+            second = old.second + fresh_second * (jnp.square(grad) - old.second)
+            rate, epsilon = (jnp.exp(x.astype(param.dtype)) for x in (self.log_rate, self.log_epsilon))
+            root = safe_sqrt(second * correction(fresh_second, state.step))
+            tensors.append(_Moments(first, second))
+            new.append(param - rate * correction(fresh_first, state.step) * first / (root + epsilon))
+        return finish(state, matched, tensors, new)
+
+
+def safe_sqrt(x: Float[Array, "*p"]) -> Float[Array, "*p"]:
+    """The square root, with derivative zero at zero instead of infinity."""
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)

@@ -1,0 +1,66 @@
+"""One output that is the step."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from ._common import number
+from .base import AbstractHead, Prepared
+
+
+class LinearHead(AbstractHead):
+    r"""The output itself, scaled: $\theta \leftarrow \theta + \lambda o$, or $\theta + \lambda \tanh o$ if `bounded`.
+
+    ??? cite "References"
+
+        ```bibtex
+        @inproceedings{andrychowicz2016learning,
+          title={Learning to learn by gradient descent by gradient descent},
+          author={Andrychowicz, Marcin and Denil, Misha and G{\'o}mez, Sergio and Hoffman, Matthew W. and
+                  Pfau, David and Schaul, Tom and Shillingford, Brendan and de Freitas, Nando},
+          booktitle={NeurIPS}, year={2016}
+        }
+        @inproceedings{lv2017learning,
+          title={Learning Gradient Descent: Better Generalization and Longer Horizons},
+          author={Lv, Kaifeng and Jiang, Shunhua and Li, Jian},
+          booktitle={ICML}, year={2017}
+        }
+        ```
+    """
+
+    outputs: ClassVar[int] = 1
+    signal_count: ClassVar[int] = 0
+    output_scale: ClassVar[float] = 1.0
+
+    scale: Float[Array, ""] = eqx.field(converter=number, default=0.1)
+    bounded: bool = eqx.field(static=True, default=False)
+
+    def init(self, param: Float[Array, "*p"]) -> PyTree:
+        del param
+        return None
+
+    def prepare(
+        self, state: PyTree, param: Float[Array, "*p"], grad: Float[Array, "*p"], step: Int[Array, ""]
+    ) -> Prepared:
+        del grad, step
+        return Prepared(state, _Operands(self.scale.astype(param.dtype), self.bounded))
+
+    @staticmethod
+    def signals(operands: PyTree[Float[Array, "..."]]) -> list[Float[Array, "..."]]:
+        del operands
+        return []
+
+    @staticmethod
+    def finish(
+        operands: PyTree[Float[Array, "..."]], param: Float[Array, "*p"], outputs: Sequence[Any]
+    ) -> Float[Array, "*p"]:
+        (output,) = outputs
+        return param + operands.scale * (jnp.tanh(output) if operands.bounded else output)
+
+
+class _Operands(eqx.Module):
+    scale: Float[Array, ""]
+    bounded: bool = eqx.field(static=True)

@@ -1,0 +1,133 @@
+"""The per-parameter MLP."""
+
+import functools as ft
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
+
+from .._core import AbstractAlgorithm
+from ..backend import XLA, AbstractBackend, Feature, Network, Pointwise, Tensor
+from ._clocks import TanhClock
+from ._common import CellState, average, complement, default_key, finish, init_tensors, log_complement, match_real, widen
+from ._plain_head import PlainHead
+from .base import AbstractClock, AbstractHead
+
+
+class _Accumulators(eqx.Module):
+    momenta: Float[Array, "k *p"]
+    head: PyTree
+
+
+class _Operands(eqx.Module):
+    param: Float[Array, "*p"]
+    grad: Float[Array, "*p"]
+    momenta: Float[Array, "k *p"]
+    head: PyTree
+
+
+def _features(x: _Operands) -> list[Feature]:
+    """The table of features: what the network sees of a parameter, each divided by its root mean square."""
+    return [
+        Feature(x.grad),
+        Feature(x.param),
+        *[Feature(m) for m in x.momenta],
+    ]
+
+
+@ft.cache
+def _pointwise(head: type[AbstractHead]) -> Pointwise:
+    def features(x: _Operands) -> list[Feature]:
+        return _features(x) + [Feature(signal) for signal in head.signals(x.head)]
+
+    def finish_step(x: _Operands, outputs: Sequence[Any]) -> Array:
+        return head.finish(x.head, x.param, outputs)
+
+    return Pointwise(features, finish_step)
+
+
+class MLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
+    r"""A small network that sees each parameter, its gradient, averages of that, and the time.
+
+    $$m_k \leftarrow \beta_k m_k + (1 - \beta_k) g, \qquad
+      \theta \leftarrow \mathrm{head}(\theta, N(g, \theta, m_1, \ldots, m_6, t))$$
+
+    where $g$, $\theta$ and $m_k$ are each divided by their root mean square over the tensor.
+
+    The learned leaves are the network's weights, $\log(1 - \beta_k)$, and those of the head.
+
+    ??? cite "Reference"
+
+        ```bibtex
+        @inproceedings{metz2019understanding,
+          title={Understanding and correcting pathologies in the training of learned optimizers},
+          author={Metz, Luke and Maheswaranathan, Niru and Nixon, Jeremy and Freeman, C. Daniel and
+                  Sohl-Dickstein, Jascha},
+          booktitle={ICML}, year={2019}
+        }
+        ```
+    """
+
+    network: Network
+    head: AbstractHead
+    clock: AbstractClock
+    momentum_decays: Float[Array, " k"]
+    backend: AbstractBackend = eqx.field(static=True)
+
+    def __init__(
+        self,
+        hidden_size: int = 32,
+        hidden_layers: int = 2,
+        *,
+        momentum_decays: Sequence[float] = (0.1, 0.5, 0.9, 0.99, 0.999, 0.9999),
+        head: AbstractHead | None = None,
+        clock: AbstractClock | None = None,
+        backend: AbstractBackend = XLA(),
+        key: PRNGKeyArray | None = None,
+    ):
+        """**Arguments:**
+
+        - `hidden_size`, `hidden_layers`: of the network.
+        - `momentum_decays`: of the averages of the gradient.
+        - `head`: how the outputs become a step. [`metaopt.l2o.PlainHead`][] is the published one and the default.
+        - `clock`: the features of time. [`metaopt.l2o.TanhClock`][] is the published one and the default.
+        - `backend`: computes the step.
+        - `key`: draws the weights; the same weights each time if it is left out.
+        """
+        self.head = PlainHead() if head is None else head
+        self.clock = TanhClock() if clock is None else clock
+        inputs = 2 + len(momentum_decays) + self.head.signal_count + self.clock.size
+        self.network = Network.create(
+            [inputs, *[hidden_size] * hidden_layers, self.head.outputs],
+            output_scale=self.head.output_scale,
+            key=default_key(key),
+        )
+        self.momentum_decays = log_complement(momentum_decays, "momentum_decays")
+        self.backend = backend
+
+    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> CellState:
+        del key
+        k = self.momentum_decays.size
+
+        def one(param: Float[Array, "*p"]) -> _Accumulators:
+            return _Accumulators(jnp.zeros((k, *param.shape), param.dtype), self.head.init(param))
+
+        return init_tensors(one, params)
+
+    def step(
+        self, state: CellState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
+    ) -> tuple[CellState, PyTree]:
+        del value
+        matched = match_real(params, grads)
+        context = self.clock(state.step, self.network.layers[0].bias.dtype)
+        new, tensors = [], []
+        for leaf, old in zip(matched.leaves, matched.pick(state.tensors), strict=True):
+            param, grad = widen(leaf)
+            momenta = average(complement(self.momentum_decays, param), old.momenta, grad)
+            head = self.head.prepare(old.head, param, grad, state.step)
+            new.append(_Accumulators(momenta, head.state))
+            tensors.append(Tensor(_Operands(param, grad, momenta, head.operands), param.shape))
+        stepped = self.backend.pointwise_network(_pointwise(type(self.head)), self.network, context, tensors)
+        return finish(state, matched, new, stepped)
