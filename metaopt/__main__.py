@@ -1,34 +1,52 @@
 """The command line: `python -m metaopt`."""
 
 import argparse
-import json
+import contextlib
+import os
+import signal
 import sys
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from . import _core
-from .registry import DEFAULT
-from .spec import SpecError, dumps, override, read
+from ._core import CheckpointError
+from .registry import DEFAULT, unknown
+from .spec import SpecError, override, read
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
-        return options.command(options)
-    except (SpecError, _core.CheckpointError, _UsageError) as error:
-        print(f"metaopt: {error}", file=sys.stderr)
-    except OSError as error:
-        print(f"metaopt: {error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("\nmetaopt: interrupted; what was reached is saved, and `--resume` goes on from it.", file=sys.stderr)
-        return 130
-    return 2
+        with _terminable():
+            return options.command(options)
+    except KeyboardInterrupt as interrupt:
+        hint = "".join(f" {note}" for note in getattr(interrupt, "__notes__", ()))
+        print(f"metaopt: interrupted.{hint}", file=sys.stderr)
+        return 143 if isinstance(interrupt, _Terminated) else 130
+    except (SpecError, CheckpointError, OSError, ImportError) as error:
+        # Where an extra is missing, an error that says so stands for the one of Python.
+        if isinstance(error, ImportError) and not isinstance(error.__cause__, ImportError):
+            raise
+        place = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) and error.filename else error
+        print(f"metaopt: {place}", file=sys.stderr)
+        return 2
 
 
-class _UsageError(Exception):
-    """A command line that names something that does not exist."""
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which saves and ends a run as Ctrl-C does."""
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    def terminate(*_: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -36,7 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     listing = commands.add_parser("list", help="list everything that has a name")
-    listing.add_argument("kind", nargs="?", help="one kind only, such as `algorithms` or `runs`")
+    listing.add_argument("kind", nargs="?", metavar="KIND", help=f"one kind only: {', '.join(_listings())}")
+    listing.add_argument("name", nargs="?", metavar="NAME", help="one entry, with all its options")
     listing.set_defaults(command=_list)
 
     run = commands.add_parser("run", help="execute a run: train, compare, report")
@@ -70,94 +89,104 @@ def _kinds() -> dict[str, type]:
     return kinds
 
 
-def _list(options: argparse.Namespace) -> int:
-    from .bench import BENCHMARKS
-    from .runs import names
+def _listings() -> list[str]:
+    return [*_kinds(), "runs", "benches"]
 
-    known = [*_kinds(), "runs", "benches"]
-    if options.kind is not None and options.kind not in known:
-        raise _UsageError(f"There is no kind `{options.kind}`. There are: {', '.join(known)}.")
-    for word, kind in _kinds().items():
-        if options.kind in (None, word):
-            _print_table(word, {name: DEFAULT.summary(kind, name) for name in DEFAULT.names(kind)})
-    if options.kind in (None, "runs"):
-        _print_table("runs", {name: str(_read_run(name).get("description", "")) for name in names()})
-    if options.kind in (None, "benches"):
-        _print_table("benches", {name: bench.summary for name, bench in BENCHMARKS.items()})
+
+def _list(options: argparse.Namespace) -> int:
+    kinds = _kinds()
+    if options.kind is not None and options.kind not in _listings():
+        raise unknown("kind", options.kind, _listings())
+    if options.name is None:
+        for word in [options.kind] if options.kind else _listings():
+            _print_table(word, _entries(kinds[word]) if word in kinds else _summaries(word))
+    elif options.kind in kinds:
+        _print_entry(kinds[options.kind], options.name)
+    else:
+        raise SpecError("", f"only entries of the registry have options, {options.kind} have none.")
     return 0
 
 
-def _print_table(title: str, rows: dict[str, str]) -> None:
+def _entries(kind: type) -> dict[str, str]:
+    def summary(name: str) -> str:
+        try:
+            return DEFAULT.summary(kind, name)
+        except SpecError as error:  # what cannot be imported should not hide the others
+            return f"({error})"
+
+    return {name: summary(name) for name in DEFAULT.names(kind)}
+
+
+def _summaries(word: str) -> dict[str, str]:
+    if word == "runs":
+        from .runs import find, names
+
+        return {name: str(read(find(name)).get("description", "")) for name in names()}
+    from .bench import BENCHMARKS
+
+    return {name: bench.summary for name, bench in BENCHMARKS.items()}
+
+
+def _print_entry(kind: type, name: str) -> None:
+    print(f"{DEFAULT.summary(kind, name)}\n")
+    options = DEFAULT.options(kind, name)
+    _print_table("options", {o.name: f"{o.type} ({'required' if o.default is None else o.default})" for o in options})
+
+
+def _print_table(title: str, rows: Mapping[str, str]) -> None:
     width = max((len(name) for name in rows), default=0)
-    print(f"{title}:")
-    for name, summary in rows.items():
-        print(f"  {name.ljust(width)}  {summary}")
-    print()
-
-
-def _read_run(name: str) -> dict:
-    from .runs import find
-
-    try:
-        return read(find(name))
-    except ValueError as error:
-        raise _UsageError(str(error)) from error
+    lines = [f"  {name.ljust(width)}  {text}".rstrip() for name, text in rows.items()]
+    print("\n".join([f"{title}:", *lines, ""]))
 
 
 def _run(options: argparse.Namespace) -> int:
-    from .runs import execute
+    from .runs import execute, find
 
-    name = Path(options.spec).stem
-    spec = override(_read_run(options.spec), options.set)
+    spec = override(read(find(options.spec)), options.set)
     if options.out is None and options.resume:
-        raise _UsageError("`--resume` needs the folder to go on in: `--out DIR`.")
-    out = options.out or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if spec.get("description"):
-        print(spec["description"], flush=True)
+        raise SpecError("", "`--resume` needs the folder to go on in: `--out DIR`.")
+    out = options.out or Path("runs", f"{Path(options.spec).stem}-{time.strftime('%Y%m%d-%H%M%S')}")
     execute(spec, out, resume=options.resume, progress=not options.quiet)
     return 0
 
 
 def _bench(options: argparse.Namespace) -> int:
     from .bench import BENCHMARKS
-    from .evaluate import machine
+    from .evaluate import machine, write_json
 
     if options.list or options.name is None:
         rows = {n: f"{b.summary} ({b.minutes:g} min; needs {b.needs})" for n, b in BENCHMARKS.items()}
         _print_table("benches", rows)
         return 0
     if options.name not in BENCHMARKS:
-        raise _UsageError(f"There is no benchmark `{options.name}`. There are: {', '.join(BENCHMARKS)}.")
-    if options.json is not None and not options.json.parent.is_dir():
-        raise _UsageError(f"The folder of `{options.json}` does not exist.")
+        raise unknown("benchmark", options.name, BENCHMARKS)
+    if options.json is not None and not _is_writable(options.json):
+        raise SpecError("", f"`{options.json}` cannot be written: its folder must exist and be writable.")
     report = BENCHMARKS[options.name].load()(full=options.full)
     print(report.table())
     if options.json is not None:
-        options.json.write_text(json.dumps(report.to_json(options.name, machine()), indent=1) + "\n")
+        write_json(options.json, report.to_json(options.name, machine()))
         print(f"\nWritten to {options.json}.")
     return 0
 
 
+def _is_writable(file: Path) -> bool:
+    folder = file.absolute().parent
+    return folder.is_dir() and os.access(folder, os.W_OK) and not file.is_dir()
+
+
 def _show(options: argparse.Namespace) -> int:
-    header = _core.read_header(options.path)
-    metadata = dict(header["metadata"])
-    print(f"{options.path}: {metadata.pop('kind', 'arrays')}")
-    spec = metadata.pop("spec", None)
-    if spec is not None:
-        print(f"\n{dumps(spec).rstrip()}")
-    values, validations = metadata.pop("values", None), metadata.pop("validations", None)
-    if values:
-        print(f"\n{len(values)} meta-steps, mean inner value {values[0]:.4g} at first, {values[-1]:.4g} at last")
-    if validations:
-        step, loss = min(validations, key=lambda pair: pair[1])
-        print(f"best validation loss {loss:.4g} at meta-step {step}")
-    for key, value in metadata.items():
-        print(f"{key}: {value}")
-    print()
-    rows = {leaf["path"]: f"{leaf['dtype']}{leaf['shape']}" for leaf in header["leaves"]}
-    _print_table(f"{len(rows)} leaves", rows)
+    from .runs import describe
+
+    print(describe(options.path))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    if status > 128:
+        # What XLA is compiling or running at an interrupt does not survive the orderly end of the interpreter.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

@@ -1,28 +1,31 @@
 """The one table of everything that has a name, and the doors that need it: `build` and `load`."""
 
-import functools as ft
 import os
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import optax
 
 from . import _core
 from ._core import AbstractAlgorithm, AbstractTaskFamily, Learner, Optax, from_optax
+from .backend import AbstractBackend
+from .l2o.base import AbstractClock, AbstractHead
 from .meta.base import AbstractEstimator, AbstractHorizon, AbstractObjective
-from .spec import Registry, build as _build
+from .spec import Registry, SpecError, build as _build
+from .spec._error import closest, listed, shown
 
 
 T = TypeVar("T")
 
 
 def sgd(learning_rate: float = 0.1) -> Optax:
-    r"""Gradient descent: $\theta \leftarrow \theta - \eta g$."""
+    """Gradient descent."""
     return from_optax(optax.sgd, learning_rate=learning_rate)
 
 
 def momentum(learning_rate: float = 0.1, decay: float = 0.9, nesterov: bool = False) -> Optax:
-    """Gradient descent with heavy-ball (or Nesterov) momentum."""
-    return from_optax(ft.partial(optax.sgd, nesterov=nesterov), learning_rate=learning_rate, momentum=decay)
+    """Gradient descent with heavy-ball or Nesterov momentum."""
+    return from_optax(optax.sgd, learning_rate=learning_rate, momentum=decay, nesterov=nesterov)
 
 
 def adam(learning_rate: float = 1e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Optax:
@@ -56,6 +59,18 @@ DEFAULT: Registry = Registry.of(
             "adafac_mlp": "metaopt.l2o:AdafacMLP",
             "lstm": "metaopt.l2o:LSTM",
             "rnn_prop": "metaopt.l2o:RNNProp",
+        },
+        AbstractHead: {
+            "plain": "metaopt.l2o:PlainHead",
+            "linear": "metaopt.l2o:LinearHead",
+            "adam": "metaopt.l2o:AdamHead",
+        },
+        AbstractClock: {
+            "tanh": "metaopt.l2o:TanhClock",
+            "horizon": "metaopt.l2o:HorizonClock",
+        },
+        AbstractBackend: {
+            "xla": "metaopt.backend:XLA",
         },
         AbstractTaskFamily: {
             "quadratics": "metaopt.tasks:Quadratics",
@@ -145,3 +160,11 @@ def load(path: str | os.PathLike[str], like: Any = None, *, registry: Registry =
             )
         like = build(spec, Learner, registry=registry)
     return _core.load(path, like)
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> SpecError:
+    """The error for a name that does not exist: it lists those that do, and suggests the closest."""
+    names = list(known)
+    return SpecError(
+        "", f"there is no {what} {shown(name)}; there are {listed(names)}.", suggestion=closest(name, names)
+    )

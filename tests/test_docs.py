@@ -3,11 +3,12 @@
 import re
 from pathlib import Path
 
+import jax
 import pytest
 
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -24,7 +25,9 @@ def _program(text: str) -> str:
 @pytest.mark.parametrize("page", [p for p in PAGES if _BLOCK.search(p.read_text())], ids=lambda p: p.stem)
 def test_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    exec(compile(_program(page.read_text(encoding="utf-8")), str(page), "exec"), {"__name__": "docs"})
+    # With the settings of a user, not those of the tests.
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        exec(compile(_program(page.read_text(encoding="utf-8")), str(page), "exec"), {"__name__": "docs"})
 
 
 def test_a_block_that_fails_is_found() -> None:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 from ._algorithm import AbstractAlgorithm, with_horizon
 from ._results import RESULTS, Solution
 from ._task import AbstractTask
-from ._trees import all_finite, global_norm, select
+from ._trees import all_finite, global_norm, select, spoiled
 
 
 P = TypeVar("P")
@@ -115,7 +115,7 @@ def fixed_point(
     """
     given, returned = (eqx.filter_eval_shape(f, params) for f in (lambda x: x, function))
     if _shapes(given) != _shapes(returned):
-        texts = [eqx.tree_pformat(tree) for tree in (given, returned)]
+        texts = [eqx.tree_pformat(tree, struct_as_array=True) for tree in (given, returned)]
         raise ValueError(f"`function` must return what it is given: given {texts[0]}, but {texts[1]} was returned.")
 
     def evaluate(params: PyTree, step: Int[Array, ""]) -> tuple[Float[Array, ""], PyTree]:
@@ -162,7 +162,7 @@ def _run(
         state, params = algorithm.step(loop.state, loop.params, signal, value=loop.value)
         step = loop.step + 1
         value, new_signal = evaluate(params, step)
-        finite = all_finite((value, new_signal, params))
+        finite = all_finite((value, new_signal)) & ~spoiled(loop.params, params)
         norm = global_norm(new_signal)
         new = _Loop(state, params, value, norm, step, strict & (norm <= tolerance), finite)
         kept = eqx.tree_at(lambda x: (x.step, x.finite), loop, (step, finite))
@@ -180,5 +180,5 @@ def _run(
 def _conclude(solution: Solution[P], throw: bool) -> Solution[P]:
     if not throw:
         return solution
-    result = solution.result.error_if(solution.result, solution.result != RESULTS.converged)
-    return eqx.tree_at(lambda s: s.result, solution, result)
+    # On all of the solution: under `jit`, what nobody reads is left out, and its error with it.
+    return solution.result.error_if(solution, solution.result != RESULTS.converged)

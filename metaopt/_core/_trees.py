@@ -172,6 +172,19 @@ def all_finite(tree: PyTree) -> Bool[Array, ""]:
     return jnp.all(jnp.stack(leaves)) if leaves else jnp.asarray(True)
 
 
+def spoiled(old: PyTree, new: PyTree) -> Bool[Array, ""]:
+    """Whether a step from `old` to `new` made a finite number infinite or NaN.
+
+    Parameters that hold infinities from the start, such as a mask that nobody trains, do not count.
+    """
+
+    def one(a: Any, b: Any) -> Any:
+        return jnp.any(jnp.isfinite(a) & ~jnp.isfinite(b)) if eqx.is_inexact_array(a) else None
+
+    found = jtu.tree_leaves(jtu.tree_map(one, old, new))
+    return jnp.any(jnp.stack(found)) if found else jnp.asarray(False)
+
+
 def map_arrays(fn: Callable[[Array], Any], tree: PyTree) -> PyTree:
     """`tree_map` over the inexact-array leaves only."""
     return jtu.tree_map(lambda x: fn(x) if eqx.is_inexact_array(x) else x, tree)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact, Int, PRNGKeyArray, PyTree, Scalar
 
 from ._algorithm import AbstractAlgorithm
-from ._trees import all_finite, compute_dtype, global_norm, map_arrays, match, select
+from ._trees import all_finite, compute_dtype, global_norm, map_arrays, match, select, spoiled
 
 
 def _number(x: Any) -> Float[Array, ""]:
@@ -105,6 +105,6 @@ class SkipNonFinite(AbstractAlgorithm[PyTree, PyTree, PyTree]):
         self, state: _SkipState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
     ) -> tuple[_SkipState, PyTree]:
         inner, new = self.inner.step(state.inner, params, grads, value=value)
-        good = all_finite((grads, new))
+        good = all_finite(grads) & ~spoiled(params, new)
         skipped = state.skipped + jnp.where(good, 0, 1).astype(jnp.int32)
         return _SkipState(select(good, inner, state.inner), skipped), select(good, new, params)

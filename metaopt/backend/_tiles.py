@@ -143,9 +143,7 @@ def count(matrix: Matrix, region: Region) -> int:
     return matrix.lead * region.down * region.across
 
 
-def assemble(
-    matrix: Matrix, parts: Sequence[tuple[Region, Float[Array, "tiles height width"]]]
-) -> Float[Array, "lead rows cols"]:
+def assemble(matrix: Matrix, parts: Sequence[tuple[Region, Float[Array, "_ _ _"]]]) -> Float[Array, "lead rows cols"]:
     """The inverse of cutting into tiles."""
     bands: dict[int, list[Array]] = {}
     for region, tiles in parts:

@@ -21,7 +21,7 @@ class Folded(NamedTuple):
     All other features depend on the row or on the column alone (or on neither): what they contribute is `offsets`.
     """
 
-    full: list[int]
+    full: Sequence[int]
     weight: Float[Array, "hidden full"]
     offsets: list[Float[Array, "hidden ..."]]
 
@@ -66,10 +66,9 @@ def fold_features(
     return Folded(full, weight, offsets)
 
 
-def second_moments(pointwise: Pointwise, matrix: Matrix, block: int) -> Float[Array, " full"]:
-    """Mean squares of the features of full shape, in one pass over the tensor."""
+def second_moments(pointwise: Pointwise, matrix: Matrix, block: int, full: Sequence[int]) -> Float[Array, " full"]:
+    """Mean squares of the given features, which must have full shape, in one pass over the tensor."""
     whole = jax.eval_shape(pointwise.features, matrix.operands)
-    full, _ = split(whole, matrix.shape)
     totals = []
     for region in regions(matrix, block):
         rows, lanes = layout(region)
@@ -91,7 +90,8 @@ def tiled(
     """The kernel `pointwise_network` for one tensor, in tiles of about `block` elements."""
     network = fold(network, context)
     matrix = as_matrix(tensor, block)
-    moments = second_moments(pointwise, matrix, block // 2)
+    full, _ = split(jax.eval_shape(pointwise.features, matrix.operands), matrix.shape)
+    moments = second_moments(pointwise, matrix, block // 2, full)
     folded = fold_features(network, pointwise.features(matrix.operands), matrix.shape, moments)
     parts = []
     for region in regions(matrix, block):
@@ -110,7 +110,7 @@ def _apply(
     network: Network,
     folded: Folded,
     values: Sequence[Float[Array, "height width"]],
-    offsets: Sequence[Float[Array, "hidden height width"]],
+    offsets: Sequence[Float[Array, "hidden ..."]],
     region: Region,
 ) -> list[Float[Array, "height width"]]:
     # A batched product of [rows, features, lanes] is what the matrix multiplication is fastest at: its working set

@@ -33,8 +33,9 @@ def unrolled(
     """The kernel `pointwise_network` for one tensor, as one elementwise expression. It is differentiated as `tiled`,
     where sums over elements are matrix products."""
     network = fold(network, context)
-    moments = second_moments(pointwise, as_matrix(Tensor(operands, shape), block), block // 2)
     features = pointwise.features(operands)
+    full, _ = split(features, shape)
+    moments = second_moments(pointwise, as_matrix(Tensor(operands, shape), block), block // 2, full)
     folded = fold_features(network, features, shape, moments)
     x: list[Array] = [features[i].value for i in folded.full]
     x = [

@@ -30,4 +30,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "update-cost": Benchmark(
         "cost of one learned update of a million parameters against Adam's", "metaopt.bench._update_cost:run", 2
     ),
+    "import-cost": Benchmark(
+        "what importing metaopt costs beside JAX, Equinox and Optax", "metaopt.bench._import_cost:run", 0.5
+    ),
 }

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..evaluate import report
+
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
@@ -27,9 +29,8 @@ class Report:
 
     def table(self) -> str:
         """The rows and claims as aligned text."""
-        parts = [_table(self.rows)] if self.rows else []
-        parts.append(_table([{"claim": c.id, "value": f"{c.value:.4g}", "note": c.note} for c in self.claims]))
-        return "\n\n".join([*parts, *self.notes])
+        claims = {claim.id: f"{claim.value:.4g}  {claim.note}".rstrip() for claim in self.claims}
+        return "\n\n".join(part for part in (report(self.rows), report(claims), *self.notes) if part)
 
     def to_json(self, name: str, machine: dict[str, Any]) -> dict[str, Any]:
         """The report as JSON data."""
@@ -64,23 +65,18 @@ class Benchmark:
         return getattr(importlib.import_module(module), name)
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [columns] + [[_cell(row.get(c, "")) for c in columns] for row in rows]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 def _commit() -> str | None:
-    """The commit of the source tree this package runs from, or nothing for an installed one."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    """The commit of the source tree this package runs from, marked if it was changed; nothing for an installed one."""
+    here = Path(__file__).parent
+    # An environment may lie inside a repository that is not ours.
+    if _git(here, "rev-parse", "--show-prefix") != f"{here.parent.name}/{here.name}/":
+        return None
+    return _git(here, "describe", "--always", "--dirty", "--exclude=*")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10)
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return found.stdout.strip() or None if found.returncode == 0 else None
+    return done.stdout.strip() or None if done.returncode == 0 else None

@@ -34,7 +34,7 @@ class Average(eqx.Module):
         return select(use, new, self)
 
     @property
-    def mean(self) -> Float[Array, ""]:
+    def mean(self) -> Float[Array, "..."]:
         return self.total / self.weight
 
 
@@ -56,7 +56,7 @@ class Slope(eqx.Module):
         return select(use, new, self)
 
     @property
-    def slope(self) -> Float[Array, ""]:
+    def slope(self) -> Float[Array, "..."]:
         return jnp.where(self.count > 1, self.xy / self.xx, jnp.nan)
 
 
@@ -85,11 +85,11 @@ class Increments(eqx.Module):
         return select(use, Increments(x, log, count, rises, logs, mean, squares), self)
 
     @property
-    def rise_share(self) -> Float[Array, ""]:
+    def rise_share(self) -> Float[Array, "..."]:
         return self.rises.astype(self.mean.dtype) / self.count.astype(self.mean.dtype)
 
     @property
-    def log_variance(self) -> Float[Array, ""]:
+    def log_variance(self) -> Float[Array, "..."]:
         return self.squares / self.logs.astype(self.mean.dtype)
 
 

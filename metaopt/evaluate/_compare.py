@@ -81,13 +81,13 @@ def compare(
     - `ValueError`: if a number is out of range, a name is unknown or used twice, there is nothing to compare, or
         `learners` holds an empty sequence or one that is longer than `seeds`.
     """
-    if record_every is None:
-        record_every = max(1, steps // 100)
+    record_every = max(1, steps // 100) if record_every is None else record_every
+    tuning_tasks = num_tasks if tuning_tasks is None else tuning_tasks
     _check_numbers(
         steps=steps,
         num_tasks=num_tasks,
         seeds=seeds,
-        tuning_tasks=num_tasks if tuning_tasks is None else tuning_tasks,
+        tuning_tasks=tuning_tasks,
         record_every=record_every,
         **{f"horizons[{i}]": horizon for i, horizon in enumerate(horizons)},
     )
@@ -98,18 +98,18 @@ def compare(
     named = _named(baselines, contestants)
     grid = np.logspace(-3.5, 0.5, 15) if rates is None else np.asarray(rates, float)
     tuning_key, evaluation_key = jr.split(key)
-    tuning_keys = jr.split(tuning_key, num_tasks if tuning_tasks is None else tuning_tasks)
+    tuning_keys = jr.split(tuning_key, tuning_tasks)
     keys = [jr.split(jr.fold_in(evaluation_key, seed), num_tasks) for seed in range(seeds)]
     total = len(horizons) * (len(named) * (grid.size + seeds) + len(contestants) * seeds)
     with tqdm(total=total, disable=not progress, unit="run", file=sys.stdout) as bar:
         arena = _Arena(family, keys, record_steps(steps, record_every), timing_repeats, bar)
         tuner = _Tuner(arena, family if tuning_family is None else tuning_family, tuning_keys, grid, statistic)
-        runs = [arena.run(name, members, h, None) for h in horizons for name, members in contestants.items()]
+        runs = []
         for horizon in horizons:
+            runs += [arena.run(name, members, horizon, None) for name, members in contestants.items()]
             for name, baseline in named.items():
                 tuning = tuner.tune(name, baseline, horizon)
                 runs.append(arena.run(name, [Learner(baseline(tuning.rate))], horizon, tuning))
-    runs.sort(key=lambda run: horizons.index(run.horizon))
     return Comparison(tuple(runs), statistic, _describe(family), machine())
 
 

@@ -36,13 +36,7 @@ def steps_to_target(
 
     - `ValueError`: if `curve` is empty or no vector, or `steps` has another length.
     """
-    values = _diverged_is_infinite(curve)
-    positions = np.arange(values.size, dtype=float) if steps is None else np.asarray(steps, float)
-    if values.ndim != 1 or values.size == 0 or positions.shape != values.shape:
-        raise ValueError(
-            f"A curve must be a vector of at least one value, with one step for each, but the shapes {values.shape} "
-            f"(values) and {positions.shape} (steps) were given."
-        )
+    values, positions = _checked(curve, steps)
     reached = np.flatnonzero((values <= target) & np.isfinite(values))
     if reached.size == 0:
         return float("inf")
@@ -85,9 +79,9 @@ def speedup_at_target(
 
     - `ValueError`: if a curve is empty or no vector, or `steps` has another length.
     """
-    target = float(_diverged_is_infinite(baseline_curve).reshape(-1)[-1:].sum())
+    end, target = (float(_checked(each, steps)[0][-1]) for each in (curve, baseline_curve))
     if not np.isfinite(target):
-        return float("inf") if np.isfinite(_diverged_is_infinite(curve)[-1]) else 0.0
+        return float("inf") if np.isfinite(end) else 0.0
     needed = steps_to_target(curve, target, steps=steps)
     baseline = steps_to_target(baseline_curve, target, steps=steps)
     if needed == 0:
@@ -98,9 +92,9 @@ def speedup_at_target(
 def summarize(values: Float[np.ndarray, "tasks *records"], statistic: Statistic) -> Float[np.ndarray, "*records"]:
     """One number over tasks (the first axis). An infinite value, a task that diverged, counts as what it is."""
     if statistic == "median":
-        return np.median(values, axis=0)
+        return np.asarray(np.median(values, axis=0))
     if statistic == "mean":
-        return np.mean(values, axis=0)
+        return np.asarray(np.mean(values, axis=0))
     if np.any(values < 0):
         raise ValueError(
             "The statistic `geometric_mean` needs losses that are not negative, but the lowest is "
@@ -112,7 +106,7 @@ def summarize(values: Float[np.ndarray, "tasks *records"], statistic: Statistic)
 def geometric_mean(values: Float[np.ndarray, "tasks *records"]) -> Float[np.ndarray, "*records"]:
     """The geometric mean over tasks (the first axis); NaN where a value is negative."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.exp(np.mean(np.log(values), axis=0))
+        return np.asarray(np.exp(np.mean(np.log(values), axis=0)))
 
 
 def quartiles(values: Float[np.ndarray, "tasks *records"]) -> Float[np.ndarray, "2 *records"]:
@@ -120,6 +114,14 @@ def quartiles(values: Float[np.ndarray, "tasks *records"]) -> Float[np.ndarray, 
     return np.quantile(values, [0.25, 0.75], axis=0, method="inverted_cdf")
 
 
-def _diverged_is_infinite(curve: ArrayLike | Sequence[float]) -> Float[np.ndarray, "..."]:
+def _checked(
+    curve: ArrayLike | Sequence[float], steps: ArrayLike | Sequence[float] | None
+) -> tuple[Float[np.ndarray, " records"], Float[np.ndarray, " records"]]:
     values = np.asarray(curve, float)
-    return np.where(np.isnan(values), np.inf, values)
+    positions = np.arange(values.size, dtype=float) if steps is None else np.asarray(steps, float)
+    if values.ndim != 1 or values.size == 0 or positions.shape != values.shape:
+        raise ValueError(
+            f"A curve must be a vector of at least one value, with one step for each, but the shapes {values.shape} "
+            f"(values) and {positions.shape} (steps) were given."
+        )
+    return np.where(np.isnan(values), np.inf, values), positions

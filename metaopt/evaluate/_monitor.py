@@ -172,7 +172,7 @@ class Monitor(eqx.Module):
         return eqx.tree_at(lambda s: (s.update_norm, s.path_length, s.params), state, (moved, length, current))
 
     def summary(self, state: MonitorState) -> dict[str, Array]:
-        """All metrics as scalars, by name; NaN where there is nothing to tell yet. Pure."""
+        """All metrics by name: scalars, or arrays for a batch of states. NaN where there is nothing to tell. Pure."""
         path_length = state.path_length if state.params is not None else nan()
         return {
             "count": state.count,
@@ -209,7 +209,8 @@ class Monitor(eqx.Module):
 
     def report(self, state: MonitorState, *, title: str | None = None) -> str:
         """The summary as text; for a batch of states, each median with the quartiles."""
-        return report({name: _shown(np.asarray(metric)) for name, metric in self.summary(state).items()}, title=title)
+        metrics = eqx.filter_jit(self.summary)(state)
+        return report({name: _shown(np.asarray(metric)) for name, metric in metrics.items()}, title=title)
 
 
 def _shown(metric: np.ndarray[Any, Any]) -> str:

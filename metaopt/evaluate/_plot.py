@@ -1,5 +1,6 @@
 """Learning curves as pictures."""
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -104,7 +105,7 @@ def _trace_panels(traces: Mapping[str, Trace]) -> list[_Panel]:
     def panel(label: str, pick: Callable[[Trace], Float[np.ndarray, "..."]]) -> _Panel:
         lines = []
         for name, trace in traces.items():
-            curves = pick(trace).reshape(-1, trace.steps.size)
+            curves = pick(trace).reshape(math.prod(trace.values.shape[:-1]), trace.steps.size)
             if np.any(np.isfinite(curves)):
                 curves = np.where(np.isnan(curves), np.inf, curves)
                 lines.append(_Line(name, trace.steps, np.median(curves, axis=0), quartiles(curves), True))

@@ -91,6 +91,9 @@ class Programs:
     def __init__(self) -> None:
         self._compiled: dict[Any, tuple[Any, float, int]] = {}
 
+    def __len__(self) -> int:
+        return len(self._compiled)
+
     def run(
         self,
         learner: Learner,

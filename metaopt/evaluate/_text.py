@@ -30,7 +30,7 @@ def figure(value: float, digits: int = 4) -> str:
     if 1e-3 <= abs(value) < 10**digits:
         places = digits - 1 - math.floor(math.log10(abs(value)))
         return f"{value:.{max(places, 0)}f}"
-    return f"{value:.{digits - 1}g}" if abs(value) >= 1e6 or abs(value) < 1e-3 else f"{value:.0f}"
+    return f"{value:.{digits}g}" if abs(value) >= 1e6 or abs(value) < 1e-3 else f"{value:.0f}"
 
 
 def cell(value: Any) -> str:

@@ -1,5 +1,13 @@
 from ._adafac_mlp import AdafacMLP as AdafacMLP
-from ._controller import Controller as Controller
+from ._adam_head import AdamHead as AdamHead
 from ._clocks import HorizonClock as HorizonClock, TanhClock as TanhClock
+from ._controller import Controller as Controller
+from ._learnable_adam import LearnableAdam as LearnableAdam
+from ._learnable_sgd import LearnableSGD as LearnableSGD
+from ._linear_head import LinearHead as LinearHead
+from ._lstm import LSTM as LSTM
+from ._mlp import MLP as MLP
+from ._nn_adam import NNAdam as NNAdam
 from ._plain_head import PlainHead as PlainHead
+from ._rnnprop import RNNProp as RNNProp
 from .base import AbstractClock as AbstractClock, AbstractHead as AbstractHead, Prepared as Prepared

@@ -59,6 +59,11 @@ def _factored_axes(shape: tuple[int, ...]) -> tuple[int, int] | None:
     return int(order[-2]), int(order[-1])
 
 
+def _mean(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
+    """The mean along an axis, which is kept; zero if there is nothing along it."""
+    return jnp.sum(x, axis=axis, keepdims=True) / max(x.shape[axis], 1)
+
+
 def _root(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jax.lax.rsqrt(jnp.maximum(x, 1e-9))
 
@@ -223,14 +228,14 @@ class AdafacMLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
         second = old.second + complement(self.second_decay, param) * (square - old.second)
         weights = complement(self.factored_decays, param)
         axes = _factored_axes(param.shape)
-        if axes is None or old.cols is None or param.size == 0:
+        if axes is None or old.cols is None:
             rows, cols = average(weights, old.rows, square + 1e-30), old.cols
             row_factors, col_factors = rows, None
         else:
             row_axis, col_axis = axes
-            rows = average(weights, old.rows, jnp.mean(square, axis=col_axis, keepdims=True) + 1e-30)
-            cols = average(weights, old.cols, jnp.mean(square, axis=row_axis, keepdims=True) + 1e-30)
-            row_factors = _root(rows / (jnp.mean(rows, axis=row_axis + 1, keepdims=True) + 1e-9))
+            rows = average(weights, old.rows, _mean(square, col_axis) + 1e-30)
+            cols = average(weights, old.cols, _mean(square, row_axis) + 1e-30)
+            row_factors = _root(rows / (_mean(rows, row_axis + 1) + 1e-9))
             col_factors = _root(cols)
         head = self.head.prepare(old.head, param, grad, state.step)
         accumulators = _Accumulators(momenta, second, rows, cols, head.state)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -11,7 +11,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from ..backend import Layer
-from ._clocks import HorizonClock
+from ._clocks import HORIZON_FEATURES, HorizonClock
 from ._common import average, complement, correction, default_key, log_complement, number, positive_log
 from .base import AbstractHead, Prepared
 
@@ -43,7 +43,8 @@ class AdamHead(AbstractHead):
     square, everything divided by $\sqrt{\hat v}$,
 
     $$\theta \leftarrow \theta - e^{\rho + \log a(t / H) + c_0 + o_0} \left(\hat m + (c_1 + o_1) \hat m^f +
-      (c_2 + o_2) (\hat m^s - \hat m) + (c_3 + o_3) (g - \hat m) + c_4 \frac{\theta}{\mathrm{rms}(\theta)} + o_4\right)$$
+      (c_2 + o_2) (\hat m^s - \hat m) + (c_3 + o_3) (g - \hat m) +
+      c_4 \frac{\theta}{\mathrm{rms}(\theta)} + o_4\right)$$
 
     The rate $e^\rho$ follows the schedule $a$, a half cosine that ends at 0.001 or the constant 1. The controller
     $c = C_2 \tanh(C_1 s)$ sees, per tensor, features $s$ of the time, of the size and of the number of inputs; the
@@ -51,10 +52,6 @@ class AdamHead(AbstractHead):
 
     The learned leaves are $\rho$, $\log(1 - \beta)$ of all decays, and the controller's weights.
     """
-
-    outputs: ClassVar[int] = OUTPUTS
-    signal_count: ClassVar[int] = 4
-    output_scale: ClassVar[float] = 0.01
 
     log_rate: Float[Array, ""]
     momentum_decays: Float[Array, " 3"]
@@ -93,7 +90,7 @@ class AdamHead(AbstractHead):
         self.momentum_decays = log_complement(momentum_decays, "momentum_decays")
         self.second_decay = log_complement(second_decay, "second_decay")
         self.controller = (
-            Layer.create(hidden_size, HorizonClock.size + SHAPE_FEATURES, key=first),
+            Layer.create(hidden_size, HORIZON_FEATURES + SHAPE_FEATURES, key=first),
             Layer.create(OUTPUTS, hidden_size, scale=self.output_scale, key=second),
         )
         self.clock = HorizonClock(horizon)
@@ -102,6 +99,18 @@ class AdamHead(AbstractHead):
     def __check_init__(self) -> None:
         if self.schedule not in ("cosine", "constant"):
             raise ValueError(f"`schedule` must be `cosine` or `constant`, but `{self.schedule}` was given.")
+
+    @property
+    def outputs(self) -> int:
+        return OUTPUTS
+
+    @property
+    def signal_count(self) -> int:
+        return 4
+
+    @property
+    def output_scale(self) -> float:
+        return 0.01
 
     def init(self, param: Float[Array, "*p"]) -> PyTree:
         return _State(jnp.zeros((3, *param.shape), param.dtype), jnp.zeros_like(param))

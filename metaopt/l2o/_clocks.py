@@ -1,6 +1,6 @@
 """Features of time."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from .base import AbstractClock
 
 
 TIMESCALES = (1, 3, 10, 30, 100, 300, 1000, 3000, 10000, 30000, 100000)
+HORIZON_FEATURES = 6
 
 
 class TanhClock(AbstractClock):
@@ -22,7 +23,9 @@ class TanhClock(AbstractClock):
     with $t$ counted from 0.
     """
 
-    size: ClassVar[int] = len(TIMESCALES)
+    @property
+    def size(self) -> int:
+        return len(TIMESCALES)
 
     def __call__(self, step: Int[Array, ""], dtype: Any) -> Float[Array, " size"]:
         return jnp.tanh(step.astype(dtype) / jnp.asarray(TIMESCALES, dtype) - 1)
@@ -39,9 +42,11 @@ class HorizonClock(AbstractClock, AbstractPlanner):
     Steps past the horizon see the time of the last one.
     """
 
-    size: ClassVar[int] = 6
-
     horizon: Int[Array, ""] = eqx.field(converter=horizon_leaf, default=1000)
+
+    @property
+    def size(self) -> int:
+        return HORIZON_FEATURES
 
     def fraction(self, step: Int[Array, ""], dtype: Any) -> Float[Array, ""]:
         """The fraction $x$ of the steps that were taken, at most 1."""

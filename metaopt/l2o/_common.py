@@ -19,11 +19,13 @@ class CellState(eqx.Module):
     tensors: PyTree
 
 
-def number(x: Any) -> Float[Array, ""]:
+def number(x: Any) -> Float[Array, "..."]:
     return jnp.asarray(x, jnp.result_type(float))
 
 
 def horizon_leaf(x: Any) -> Int[Array, ""]:
+    if isinstance(x, int) and x < 1:
+        raise ValueError(f"`horizon` must be at least 1, but {x} was given.")
     return jnp.asarray(x, jnp.int32)
 
 
@@ -70,7 +72,7 @@ def average(weight: Float[Array, " k"], old: Float[Array, "k *p"], new: Float[Ar
 def correction(weight: Float[Array, "*k"], step: Int[Array, ""]) -> Float[Array, "*k"]:
     r"""What an average that started at zero is multiplied by, $1 / (1 - \beta^{t})$, with $t$ counted from 1."""
     # In terms of 1 - beta: for a slow average, beta rounds to 1 long before its complement rounds to 0.
-    log_decay = jnp.log1p(-jnp.minimum(weight, 1 - jnp.finfo(weight.dtype).epsneg))
+    log_decay = jnp.log1p(-jnp.minimum(weight, 1 - float(jnp.finfo(weight.dtype).epsneg)))
     return -1 / jnp.expm1((step.astype(weight.dtype) + 1) * log_decay)
 
 

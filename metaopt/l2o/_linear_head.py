@@ -1,7 +1,7 @@
 """One output that is the step."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -31,12 +31,20 @@ class LinearHead(AbstractHead):
         ```
     """
 
-    outputs: ClassVar[int] = 1
-    signal_count: ClassVar[int] = 0
-    output_scale: ClassVar[float] = 1.0
-
     scale: Float[Array, ""] = eqx.field(converter=number, default=0.1)
     bounded: bool = eqx.field(static=True, default=False)
+
+    @property
+    def outputs(self) -> int:
+        return 1
+
+    @property
+    def signal_count(self) -> int:
+        return 0
+
+    @property
+    def output_scale(self) -> float:
+        return 1.0
 
     def init(self, param: Float[Array, "*p"]) -> PyTree:
         del param

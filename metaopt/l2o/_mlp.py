@@ -11,7 +11,17 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 from .._core import AbstractAlgorithm
 from ..backend import XLA, AbstractBackend, Feature, Network, Pointwise, Tensor
 from ._clocks import TanhClock
-from ._common import CellState, average, complement, default_key, finish, init_tensors, log_complement, match_real, widen
+from ._common import (
+    CellState,
+    average,
+    complement,
+    default_key,
+    finish,
+    init_tensors,
+    log_complement,
+    match_real,
+    widen,
+)
 from ._plain_head import PlainHead
 from .base import AbstractClock, AbstractHead
 

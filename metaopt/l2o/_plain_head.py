@@ -1,7 +1,7 @@
 """The published way from two outputs to a step."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -28,12 +28,20 @@ class PlainHead(AbstractHead):
         ```
     """
 
-    outputs: ClassVar[int] = 2
-    signal_count: ClassVar[int] = 0
-    output_scale: ClassVar[float] = 1.0
-
     direction_scale: Float[Array, ""] = eqx.field(converter=number, default=1e-3)
     magnitude_scale: Float[Array, ""] = eqx.field(converter=number, default=1e-3)
+
+    @property
+    def outputs(self) -> int:
+        return 2
+
+    @property
+    def signal_count(self) -> int:
+        return 0
+
+    @property
+    def output_scale(self) -> float:
+        return 1.0
 
     def init(self, param: Float[Array, "*p"]) -> PyTree:
         del param

@@ -23,12 +23,20 @@ class Prepared(NamedTuple):
 class AbstractHead(eqx.Module):
     """How the outputs of a network that sees one parameter become the change of this parameter."""
 
-    outputs: eqx.AbstractClassVar[int]
-    """How many outputs it wants, per parameter."""
-    signal_count: eqx.AbstractClassVar[int]
-    """How many signals it offers to the network as features, per parameter."""
-    output_scale: eqx.AbstractClassVar[float]
-    """The scale of the network's last layer when it is drawn."""
+    @property
+    @abc.abstractmethod
+    def outputs(self) -> int:
+        """How many outputs of the network it wants, per parameter."""
+
+    @property
+    @abc.abstractmethod
+    def signal_count(self) -> int:
+        """How many signals it offers to the network as features, per parameter."""
+
+    @property
+    @abc.abstractmethod
+    def output_scale(self) -> float:
+        """The scale of the network's last layer when it is drawn."""
 
     @abc.abstractmethod
     def init(self, param: Float[Array, "*p"]) -> PyTree:
@@ -63,8 +71,10 @@ class AbstractHead(eqx.Module):
 class AbstractClock(eqx.Module):
     """Features of the time that has passed; all parameters see the same."""
 
-    size: eqx.AbstractClassVar[int]
-    """How many features."""
+    @property
+    @abc.abstractmethod
+    def size(self) -> int:
+        """How many features there are."""
 
     @abc.abstractmethod
     def __call__(self, step: Int[Array, ""], dtype: Any) -> Float[Array, " size"]:

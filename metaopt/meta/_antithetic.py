@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from .._core import Learner
 from .._core._trees import select
 from ._episode import Outcome, Plan, Progress, advance, begin, plan
-from ._partition import partition, penalize
+from ._partition import average, partition
 from ._persistent import first_deadlines
 from .base import MetaGradient, MetaProblem
 
@@ -75,17 +75,6 @@ def slope(outcome: Outcome, noise: Learner, std: float) -> tuple[Learner, Float[
     difference = outcome.contribution[0] - outcome.contribution[1]
     difference = jnp.where(finite, difference, 0.0) / (2.0 * std**2)
     return jtu.tree_map(lambda e: difference.astype(e.dtype) * e, noise), jnp.mean(outcome.value), finite
-
-
-def average(
-    grads: PyTree, values: Array, finite: Array, scale: float, trained: Learner, problem: MetaProblem
-) -> MetaGradient:
-    """The mean over the tasks that stayed finite."""
-    count = jnp.maximum(jnp.sum(finite), 1)
-    grads = jtu.tree_map(lambda g: scale * jnp.sum(g, 0) / count.astype(g.dtype), grads)
-    value = jnp.sum(jnp.where(finite, values, 0.0)) / count.astype(values.dtype)
-    value = jnp.where(jnp.any(finite), value, jnp.nan)
-    return MetaGradient(penalize(grads, trained, problem), value, jnp.sum(~finite).astype(jnp.int32))
 
 
 def first_particles(

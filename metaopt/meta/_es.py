@@ -7,9 +7,9 @@ import jax.random as jr
 from jaxtyping import Array, PRNGKeyArray
 
 from .._core import Learner
-from ._antithetic import advance_pair, average, begin_pair, check_std, draw, pair, slope
+from ._antithetic import advance_pair, begin_pair, check_std, draw, pair, slope
 from ._episode import plan, task_keys
-from ._partition import partition
+from ._partition import average, partition
 from .base import AbstractEstimator, MetaGradient, MetaProblem
 
 

@@ -1,4 +1,4 @@
-"""Which leaves of a learner are trained."""
+"""Which leaves of a learner are trained, and the mean of the tasks' gradients with respect to them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,11 +6,10 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree
 
 from .._core import Learner
-from .._core._trees import add_up, compute_dtype
-from .base import MetaProblem
+from .base import MetaGradient, MetaProblem
 
 
 def only(where: Callable[[Learner], Any | Sequence[Any]]) -> Callable[[Learner], PyTree[bool]]:
@@ -53,14 +52,19 @@ def partition(learner: Learner, problem: MetaProblem) -> tuple[Learner, Learner]
     return eqx.partition(learner, mask)
 
 
-def weight_penalty(trained: Learner, problem: MetaProblem) -> Float[Array, ""]:
-    """The penalty on the weights, for reporting and for estimators that differentiate."""
-    squares = [jnp.sum(jnp.square(x.astype(compute_dtype(x.dtype)))) for x in jtu.tree_leaves(trained)]
-    return problem.weight_penalty * add_up(squares)
-
-
 def penalize(grads: PyTree, trained: Learner, problem: MetaProblem) -> PyTree:
     """Add the exact gradient of the weight penalty to an estimate."""
     if not problem.weight_penalty:
         return grads
     return jtu.tree_map(lambda g, w: g + 2.0 * problem.weight_penalty * w, grads, trained)
+
+
+def average(
+    grads: PyTree, values: Array, finite: Array, scale: float, trained: Learner, problem: MetaProblem
+) -> MetaGradient:
+    """The mean over the tasks that stayed finite."""
+    count = jnp.maximum(jnp.sum(finite), 1)
+    grads = jtu.tree_map(lambda g: scale * jnp.sum(g, 0) / count.astype(g.dtype), grads)
+    value = jnp.sum(jnp.where(finite, values, 0.0)) / count.astype(values.dtype)
+    value = jnp.where(jnp.any(finite), value, jnp.nan)
+    return MetaGradient(penalize(grads, trained, problem), value, jnp.sum(~finite).astype(jnp.int32))

@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import sys
 import time
 import warnings
 from typing import Any
@@ -13,7 +12,6 @@ import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
-from tqdm import tqdm
 
 from .._core import (
     AbstractAlgorithm,
@@ -27,7 +25,9 @@ from .._core import (
     with_horizon,
 )
 from ._episode import task_keys
+from ._interrupts import deferred_interrupts
 from ._partition import partition
+from ._progress import progress_bar
 from .base import AbstractEstimator, MetaProblem
 
 
@@ -137,6 +137,7 @@ def meta_train(
     validation: AbstractTaskFamily | None = None,
     validate_every: int | None = None,
     validation_tasks: int = 16,
+    validation_steps: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int | None = None,
     resume: bool = False,
@@ -159,6 +160,7 @@ def meta_train(
     - `validation`: held-out tasks. The learner with the lowest validation loss is kept.
     - `validate_every`: meta-steps between validations; by default a tenth of `steps`.
     - `validation_tasks`: how many tasks a validation averages over.
+    - `validation_steps`: how many inner steps each of them has; by default the longest horizon.
     - `checkpoint`: a file to which the whole state is saved every `checkpoint_every` meta-steps (by default a tenth of
         `steps`), at the end, and on Ctrl-C.
     - `resume`: go on from `checkpoint` if that file exists.
@@ -185,19 +187,21 @@ def meta_train(
     run = _Run(learner, problem, estimator, outer, steps, key, checkpoint, resume)
     periods = [checkpoint_every] if checkpoint is not None else []
     periods += [validate_every] if validation is not None else []
-    with tqdm(total=steps, initial=run.step, disable=not progress, unit="meta-step", file=sys.stdout) as bar:
+    bar = progress_bar(steps, done=run.step, unit="meta-step", enabled=progress)
+    with bar, deferred_interrupts() as let_interrupts_through:
         try:
             if validation is not None and not run.validations:
-                run.validate(validation, validation_tasks)
+                run.validate(validation, validation_tasks, validation_steps)
             while run.step < steps:
                 before = run.step
                 stop = min([steps, *[p * (before // p + 1) for p in periods]])
                 run.advance(stop)
-                bar.update(run.step - before)
                 last = run.step == steps
                 if validation is not None and (run.step % validate_every == 0 or last):
-                    run.validate(validation, validation_tasks)
-                bar.set_postfix(run.postfix())
+                    run.validate(validation, validation_tasks, validation_steps)
+                bar.set_postfix(run.postfix(), refresh=False)
+                bar.update(run.step - before)
+                let_interrupts_through()
                 if checkpoint is not None and (run.step % checkpoint_every == 0 or last):
                     run.save()
         except KeyboardInterrupt:
@@ -259,8 +263,9 @@ class _Run:
         else:
             self.chunk = int(min(max(1, count * _SECONDS_PER_CHUNK / seconds), 4 * count, _LONGEST_CHUNK))
 
-    def validate(self, family: AbstractTaskFamily, tasks: int) -> None:
-        loss = float(_validate(self.state.learner, family, self.problem.horizon.longest, tasks, self.validation_key))
+    def validate(self, family: AbstractTaskFamily, tasks: int, steps: int | None) -> None:
+        steps = self.problem.horizon.longest if steps is None else steps
+        loss = float(_validate(self.state.learner, family, steps, tasks, self.validation_key))
         if not self.validations or loss < min(v for _, v in self.validations):
             self.best, self.best_step = self.state.learner, self.step
         self.validations.append((self.step, loss))

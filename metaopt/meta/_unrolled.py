@@ -1,14 +1,18 @@
 """Backpropagation through whole inner loops."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, PRNGKeyArray
+import jax.tree_util as jtu
+from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from .._core import Learner
+from .._core._trees import global_norm
 from ._episode import advance, begin, plan, task_keys
-from ._partition import partition, penalize
+from ._partition import average, partition, penalize
 from .base import AbstractEstimator, MetaGradient, MetaProblem
 
 
@@ -17,15 +21,27 @@ class Unrolled(AbstractEstimator[None]):
 
     $$\hat g = \frac1N \sum_{i=1}^N \nabla_\phi \sum_{t=1}^{H} c_t(\phi; \tau_i)$$
 
-    Unbiased. Its variance grows quickly with the horizon where inner loops are chaotic.
+    Unbiased. Its variance grows quickly with the horizon where inner loops are chaotic; with `max_norm` the gradient
+    of each task is scaled down to that norm before the mean, so that no single task dominates, and tasks that diverged
+    are left out of it.
 
     **Arguments:**
 
     - `remat`: recompute inner steps in the backward pass: memory falls from all intermediates of each step to its
         carry, for about a third more work.
+    - `max_norm`: the largest norm of one task's gradient; none by default, which is the exact gradient.
+
+    **Raises:**
+
+    - `ValueError`: if `max_norm` is not positive.
     """
 
     remat: bool = eqx.field(static=True, default=False)
+    max_norm: float | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        if self.max_norm is not None and not self.max_norm > 0:
+            raise ValueError(f"`max_norm` must be positive, but {self.max_norm} was given.")
 
     def init(self, learner: Learner, problem: MetaProblem, *, key: PRNGKeyArray) -> None:
         del key
@@ -35,21 +51,47 @@ class Unrolled(AbstractEstimator[None]):
         self, state: None, learner: Learner, problem: MetaProblem, *, key: PRNGKeyArray
     ) -> tuple[None, MetaGradient]:
         trained, rest = partition(learner, problem)
+        keys = task_keys(key, problem.tasks)
 
         def one(trained: Learner, key: PRNGKeyArray) -> tuple[Float[Array, ""], Float[Array, ""]]:
             learner = eqx.combine(trained, rest)
             plan_key, start_key, run_key = jr.split(key, 3)
             drawn = plan(problem, key=plan_key)
             progress = begin(learner, problem, drawn, key=start_key)
-            clock = jnp.zeros((), jnp.int32)
-            steps = problem.horizon.longest
+            clock, steps = jnp.zeros((), jnp.int32), problem.horizon.longest
             _, outcome = advance(learner, problem, drawn, progress, clock, steps=steps, key=run_key, remat=self.remat)
             return outcome.contribution, outcome.value
 
+        if self.max_norm is not None:
+            return None, _clipped(one, trained, keys, self.max_norm, problem)
+
         def loss(trained: Learner) -> tuple[Float[Array, ""], Float[Array, " tasks"]]:
-            losses, values = jax.vmap(one, in_axes=(None, 0))(trained, task_keys(key, problem.tasks))
+            losses, values = jax.vmap(one, in_axes=(None, 0))(trained, keys)
             return jnp.mean(losses), values
 
         (_, values), grads = eqx.filter_value_and_grad(loss, has_aux=True)(trained)
         nonfinite = jnp.sum(~jnp.isfinite(values)).astype(jnp.int32)
         return None, MetaGradient(penalize(grads, trained, problem), jnp.mean(values), nonfinite)
+
+
+def _clipped(
+    one: Callable[[Learner, PRNGKeyArray], tuple[Array, Array]],
+    trained: Learner,
+    keys: Key[Array, " tasks"],
+    max_norm: float,
+    problem: MetaProblem,
+) -> MetaGradient:
+    """The mean of the tasks' gradients, each scaled down to a norm and left out if it is not finite."""
+
+    def clipped(key: PRNGKeyArray) -> tuple[Learner, Array, Array]:
+        (_, value), grads = eqx.filter_value_and_grad(one, has_aux=True)(trained, key)
+        norm = global_norm(grads)
+        scale = jnp.where(jnp.isfinite(norm), max_norm / jnp.maximum(norm, max_norm), 0.0)
+
+        def scaled(g: Array) -> Array:
+            return jnp.where(jnp.isfinite(norm), g * scale.astype(g.dtype), jnp.zeros_like(g))
+
+        return jtu.tree_map(scaled, grads), value, jnp.isfinite(norm) & jnp.isfinite(value)
+
+    grads, values, finite = jax.vmap(clipped)(keys)
+    return average(grads, values, finite, 1.0, trained, problem)

@@ -1,2 +1,3 @@
+from ._describe import describe as describe
 from ._execute import execute as execute
 from ._spec import Evaluation as Evaluation, Run as Run, find as find, names as names

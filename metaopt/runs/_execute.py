@@ -1,19 +1,24 @@
 """Execute a run: train, compare, report, save."""
 
-import json
 import os
 import pathlib
+import shlex
 import time
 from typing import Any
 
+import equinox as eqx
 import jax.random as jr
 
 from .._core import Learner, save
-from ..evaluate import Comparison, compare, plot
+from ..evaluate import Comparison, compare, plot, write_json
 from ..meta import MetaResult, meta_train
 from ..registry import DEFAULT
-from ..spec import Registry, build, dumps, normalize
+from ..spec import Registry, SpecError, build, dumps, normalize, read
 from ._spec import Evaluation, Run
+
+
+# These may change when a run is resumed: they say how far it goes and what comes after.
+_CHANGEABLE = {"description", "evaluation", "steps"}
 
 
 def execute(
@@ -33,8 +38,8 @@ def execute(
 
     - `spec`: a run specification; see [`metaopt.runs.Run`][].
     - `out`: the folder; it must be empty or missing, unless `resume` is given.
-    - `resume`: go on from the checkpoint in `out`.
-    - `progress`: whether to show a progress bar.
+    - `resume`: go on from the checkpoint in `out`, if there is one.
+    - `progress`: whether to show progress bars.
     - `registry`: the table of names.
 
     **Returns:**
@@ -43,37 +48,66 @@ def execute(
 
     **Raises:**
 
-    - [`metaopt.spec.SpecError`][]: if the spec is wrong.
+    - [`metaopt.spec.SpecError`][]: if the spec is wrong, or differs from that of the run to resume in more than
+        `steps`, `evaluation` and `description`.
     - `FileExistsError`: if the folder holds something already.
     - `OSError`: if the folder cannot be written.
+    - [`metaopt.CheckpointError`][]: if the checkpoint to resume from is damaged.
     """
     run = build(spec, Run, registry=registry)
     explicit = normalize(spec, Run, registry=registry)
+    _check_estimator(run)
     folder = pathlib.Path(out)
-    if folder.is_dir() and any(folder.iterdir()) and not resume:
-        raise FileExistsError(
-            f"The folder `{folder}` is not empty, and results are never overwritten. Choose another with `--out`, "
-            "or go on with `--resume`."
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "spec.toml").write_text(dumps(explicit))
+    _prepare(folder, explicit, resume)
+    if run.description and progress:
+        print(run.description, flush=True)
+    try:
+        return _execute(run, explicit, folder, resume, progress)
+    except KeyboardInterrupt as interrupt:
+        if (folder / "checkpoint.metaopt").exists():
+            again = f"python -m metaopt run {shlex.quote(str(folder / 'spec.toml'))} --out {shlex.quote(str(folder))}"
+            interrupt.add_note(f"What was reached is saved; go on with `{again} --resume`.")
+        raise
+
+
+def _execute(
+    run: Run, explicit: dict[str, Any], folder: pathlib.Path, resume: bool, progress: bool
+) -> Comparison | None:
     result = _train(run, folder / "checkpoint.metaopt", resume, progress)
     save(folder / "learner.metaopt", result.learner, spec=explicit["learner"], metadata={"kind": "learner"})
-    history = {"values": result.history.values, "validations": result.history.validations}
-    (folder / "history.json").write_text(json.dumps(history))
+    write_json(folder / "history.json", {"values": result.history.values, "validations": result.history.validations})
     print(_summary(result))
-    if run.evaluation is None:
-        print(f"\nSaved in {folder}: learner.metaopt, history.json")
-        return None
-    comparison = _evaluate(run.evaluation, result.learner, run.seed)
-    text = comparison.table()
-    print(f"\n{text}")
-    (folder / "report.txt").write_text(text + "\n")
-    (folder / "comparison.json").write_text(json.dumps(comparison.to_json(), indent=1))
-    figure = _plot(comparison, folder / "curves.png")
-    print(f"\nSaved in {folder}: learner.metaopt, history.json, report.txt, comparison.json{figure}")
-    print(f'Use it: learner = metaopt.load("{folder / "learner.metaopt"}")')
+    comparison, written = None, ["learner.metaopt", "history.json"]
+    if run.evaluation is not None:
+        comparison = _evaluate(run.evaluation, result.learner, run.seed, progress)
+        written += _report(comparison, folder)
+    print(f"\nSaved in {folder}: {', '.join(written)}.")
+    print(f"Use it: learner = metaopt.load({str(folder / 'learner.metaopt')!r})")
     return comparison
+
+
+def _check_estimator(run: Run) -> None:
+    """Say now what would otherwise be said after the folder was made."""
+    try:
+        eqx.filter_eval_shape(run.estimator.init, run.learner, run.problem, key=jr.key(run.seed))
+    except (TypeError, ValueError) as error:
+        raise SpecError("", str(error)) from error
+
+
+def _prepare(folder: pathlib.Path, explicit: dict[str, Any], resume: bool) -> None:
+    file = folder / "spec.toml"
+    if folder.is_dir() and any(folder.iterdir()):
+        if not resume:
+            raise FileExistsError(
+                f"The folder `{folder}` is not empty, and results are never overwritten. Choose another with `--out`, "
+                "or go on with `--resume`."
+            )
+        before = read(file)
+        for key in sorted({*before, *explicit} - _CHANGEABLE):
+            if before.get(key) != explicit.get(key):
+                raise SpecError(key, f"differs from `{file}`, the run to resume. Start a new one in another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(dumps(explicit))
 
 
 def _train(run: Run, checkpoint: pathlib.Path, resume: bool, progress: bool) -> MetaResult:
@@ -93,20 +127,19 @@ def _train(run: Run, checkpoint: pathlib.Path, resume: bool, progress: bool) -> 
 
 
 def _summary(result: MetaResult) -> str:
+    history = result.history
     lines = [
-        f"Meta-trained for {len(result.history.values)} meta-steps in {result.seconds:.0f} s "
-        f"({result.compile_seconds:.0f} s of it compiling)."
+        f"Meta-trained for {len(history.values)} meta-steps; this took {result.seconds:.0f} s, "
+        f"{result.compile_seconds:.0f} s of it compiling."
     ]
-    if result.history.validations:
-        losses = [loss for _, loss in result.history.validations]
-        lines.append(
-            f"Validation loss {losses[0]:.4g} before, {min(losses):.4g} at its best (meta-step {result.best_step})."
-        )
+    if history.validations:
+        first, best = history.validations[0][1], min(loss for _, loss in history.validations)
+        lines.append(f"Validation loss {first:.4g} before, {best:.4g} at its best (meta-step {result.best_step}).")
     lines.append(f"{result.diverged} tasks diverged; {result.skipped} meta-steps were skipped.")
     return "\n".join(lines)
 
 
-def _evaluate(evaluation: Evaluation, learner: Learner, seed: int) -> Comparison:
+def _evaluate(evaluation: Evaluation, learner: Learner, seed: int, progress: bool) -> Comparison:
     print("\nComparing on held-out tasks with tuned baselines ...", flush=True)
     begun = time.perf_counter()
     comparison = compare(
@@ -118,15 +151,21 @@ def _evaluate(evaluation: Evaluation, learner: Learner, seed: int) -> Comparison
         seeds=evaluation.seeds,
         horizons=evaluation.horizons,
         baselines=evaluation.baselines,
+        progress=progress,
     )
     print(f"Compared in {time.perf_counter() - begun:.0f} s.")
     return comparison
 
 
-def _plot(comparison: Comparison, path: pathlib.Path) -> str:
+def _report(comparison: Comparison, folder: pathlib.Path) -> list[str]:
+    """Print and write what was found; returns the names of the files."""
+    text = comparison.table()
+    print(f"\n{text}")
+    (folder / "report.txt").write_text(text + "\n")
+    comparison.to_json(folder / "comparison.json")
     try:
-        plot(comparison, path)
+        plot(comparison, folder / "curves.png")
     except ImportError as error:
-        print(f"No plot: {error}")
-        return ""
-    return f", {path.name}"
+        print(f"\nNo plot: {error}")
+        return ["report.txt", "comparison.json"]
+    return ["report.txt", "comparison.json", "curves.png"]

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from .._core import AbstractAlgorithm, AbstractTaskFamily, Learner
+from ..evaluate import BASELINES
 from ..meta import AbstractEstimator, MetaProblem
+from ..registry import unknown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Evaluation:
     - `steps`: the budget of one task.
     - `tasks`: how many tasks in each of `seeds` groups.
     - `horizons`: multiples of `steps` at which to compare.
-    - `baselines`: names of the hand-designed optimizers to tune.
+    - `baselines`: names of the hand-designed optimizers to tune, out of [`metaopt.evaluate.BASELINES`][].
     """
 
     family: AbstractTaskFamily
@@ -27,15 +29,26 @@ class Evaluation:
     horizons: tuple[int, ...] = (1,)
     baselines: tuple[str, ...] = ("sgd", "momentum", "adam", "adamw", "adam_cosine")
 
+    def __post_init__(self) -> None:
+        # Checked here, since training comes first and takes long.
+        horizons = {f"horizons[{i}]": horizon for i, horizon in enumerate(self.horizons)}
+        _check_at_least_one(steps=self.steps, tasks=self.tasks, seeds=self.seeds, **horizons)
+        if not self.horizons:
+            raise ValueError("`horizons` is empty. `[1]` compares at `steps`.")
+        for name in self.baselines:
+            if name not in BASELINES:
+                raise unknown("baseline", name, BASELINES)
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
     """A run of meta-training: what is learned, from what, how, and how it is judged.
 
-    - `learner`, `problem`, `estimator`, `outer`, `steps`: the arguments of `metaopt.meta_train`.
-    - `validation`: held-out tasks on which the best learner is chosen.
-    - `evaluation`: the comparison at the end.
+    - `learner`, `problem`, `estimator`, `outer`, `steps`: the arguments of [`metaopt.meta_train`][].
+    - `description`: what the run is, in a sentence.
     - `seed`: the seed of everything.
+    - `validation`, `validation_tasks`: held-out tasks on which the best learner is chosen, and how many of them.
+    - `evaluation`: the comparison at the end.
     """
 
     learner: Learner
@@ -49,6 +62,15 @@ class Run:
     validation_tasks: int = 32
     evaluation: Evaluation | None = None
 
+    def __post_init__(self) -> None:
+        _check_at_least_one(steps=self.steps, validation_tasks=self.validation_tasks)
+
+
+def _check_at_least_one(**numbers: int) -> None:
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"`{name}` must be at least 1, but {number} was given.")
+
 
 def names() -> list[str]:
     """The names of the runs that come with metaopt."""
@@ -57,14 +79,14 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Path:
-    """The file of a run: a path, or the name of one that comes with metaopt.
+    """The file of a run: the path of a TOML or JSON file, or the name of a run that comes with metaopt.
 
     **Raises:**
 
-    - `ValueError`: if there is no such run; the text lists what exists.
+    - [`metaopt.spec.SpecError`][]: if there is no such run; the text lists what exists.
     """
     if name in names():
         return Path(str(resources.files(__package__).joinpath(f"{name}.toml")))
     if Path(name).suffix in (".toml", ".json"):
         return Path(name)
-    raise ValueError(f"There is no run `{name}`. There are: {', '.join(names())}; or give the path of a TOML file.")
+    raise unknown("run", name, names())

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 import metaopt
 
 
-class Bowl(metaopt.AbstractLossTask[Array, Array]):
+class Bowl(metaopt.AbstractLossTask[Array]):
     """f(x) = curvature |x|^2 / 2: gradient descent at rate r gives x_t = (1 - r curvature)^t x_0."""
 
     curvature: Float[Array, ""]
@@ -25,7 +25,7 @@ class Bowl(metaopt.AbstractLossTask[Array, Array]):
         return self.loss(params, key=key)
 
 
-class Noisy(metaopt.AbstractLossTask[Array, Array]):
+class Noisy(metaopt.AbstractLossTask[Array]):
     """A bowl whose center is drawn anew for each minibatch."""
 
     def init(self, *, key: PRNGKeyArray) -> Float[Array, "2"]:

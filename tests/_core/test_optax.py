@@ -213,7 +213,7 @@ def test_to_optax_in_a_loop_equals_stepping(apply: Callable[..., Any], getkey: C
 
 
 def test_to_optax_chains_and_takes_whole_models(getkey: Callable[[], jax.Array]) -> None:
-    model = eqx.nn.MLP(2, 1, 8, 1, key=getkey())
+    model: Any = eqx.nn.MLP(2, 1, 8, 1, key=getkey())
     tx = optax.chain(optax.scale(2.0), metaopt.to_optax(metaopt.from_optax(optax.sgd, learning_rate=0.5)))
     grads = eqx.filter_grad(_loss)(model, jnp.ones((1, 2)), jnp.ones((1, 1)))
     updates, _ = tx.update(grads, tx.init(model), model)

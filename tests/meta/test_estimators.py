@@ -174,3 +174,14 @@ def test_only_trains_what_is_named():
 def test_bad_input_is_refused(make, text):
     with pytest.raises(ValueError, match=text):
         make()
+
+
+def test_unrolled_with_a_norm_bounds_each_task_and_leaves_diverged_ones_out():
+    free = estimates(Unrolled(), problem(tasks=3), 1, burn=0)
+    np.testing.assert_allclose(estimates(Unrolled(max_norm=10.0), problem(tasks=3), 1, burn=0), free, rtol=1e-5)
+    np.testing.assert_allclose(estimates(Unrolled(max_norm=0.1), problem(tasks=3), 1, burn=0), -0.1, rtol=1e-5)
+    wild = MetaProblem(Parabolas(), MeanLoss(), ConstantHorizon(200), tasks=4)
+    _, estimate = eqx.filter_jit(Unrolled(max_norm=1.0).estimate)(None, descent(100.0), wild, key=jr.key(0))
+    assert int(estimate.nonfinite) == 4 and float(estimate.grads.algorithm.log_rate) == 0.0
+    with pytest.raises(ValueError, match="`max_norm` must be positive"):
+        Unrolled(max_norm=0.0)

@@ -13,7 +13,6 @@ import optax
 import pytest
 from scipy.special import log_softmax
 from sklearn.datasets import load_digits
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, log_loss
 
 from metaopt import Learner, from_optax, unroll
@@ -47,9 +46,10 @@ def test_splits_of_mnist1d() -> None:
     assert train["inputs"].shape == (4000, 40) and held_out["inputs"].shape == (1000, 40)
     assert len(_rows(train)) == 4000 and not _rows(train) & _rows(held_out)
     assert set(train["labels"]) == set(held_out["labels"]) == set(range(10))
-    # Labels belong to their signals: a linear model, with 10% by chance, scores about a third.
-    model = LogisticRegression(max_iter=200).fit(train["inputs"], train["labels"])
-    assert model.score(held_out["inputs"], held_out["labels"]) > 0.25
+    # Labels belong to their signals: the nearest mean, right in 10% by chance, does better.
+    means = np.stack([train["inputs"][train["labels"] == label].mean(0) for label in range(10)])
+    nearest = np.argmin(np.sum((held_out["inputs"][:, None] - means) ** 2, axis=2), axis=1)
+    assert np.mean(nearest == held_out["labels"]) > 0.2
 
 
 def test_mnist1d_is_made_without_network_and_leaves_random_numbers_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,12 +54,12 @@ SPECS: dict[str, dict[str, Any]] = {
     "sinusoids": {"name": "sinusoids", "shots": 5, "hidden": [8, 8]},
     "digits": {"name": "digits_mlp", "hidden": [16, 8]},
     "held-out digits": {"name": "digits_mlp", "split": "held_out", "hidden": [], "batch_size": 5},
-    "convolutional digits": {"name": "digits_conv", "channels": [4, 6], "batch_size": 8},
+    "convolutional digits": {"name": "digits_conv", "channels": [4, 6], "batch_size": 8, "activation": "tanh"},
     "mnist1d": {"name": "mnist1d", "split": "held_out", "hidden": [12], "batch_size": 8},
     "normalized": {"name": "normalized", "inner": {"name": "rosenbrock", "dimension": 3}, "floor": -1, "starts": 3},
     "normalized digits": {"name": "normalized", "inner": {"name": "digits_mlp", "hidden": [4]}},
 }
-TRAINED = ["quadratics", "rosenbrock", "rastrigin", "teacher-student", "sinusoids", "normalized digits"]
+SOME = pytest.mark.parametrize("name", ["rastrigin", "teacher-student", "sinusoids", "digits"])
 CASES = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
 
 
@@ -115,10 +115,10 @@ def test_keys_decide_everything(spec: dict[str, Any], getkey: Any) -> None:
     _close(once, ask(keys.at[3].set(getkey())), rtol=0, atol=0)
 
 
-@CASES
-def test_jit_changes_nothing(spec: dict[str, Any], getkey: Any) -> None:
+@SOME
+def test_jit_changes_nothing(name: str, getkey: Any) -> None:
     keys = jr.split(getkey(), 4)
-    _close(_compiled(spec)(keys), _everything(_family(spec), keys))
+    _close(_compiled(SPECS[name])(keys), _everything(_family(SPECS[name]), keys))
 
 
 @CASES
@@ -209,19 +209,17 @@ def test_dry_run(spec: dict[str, Any], getkey: Any) -> None:
     check(from_optax(optax.adam, learning_rate=0.03), task=_family(spec).sample(key=getkey()))
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@SOME
 def test_adam_makes_progress(name: str, getkey: Any) -> None:
-    family, key = _family(SPECS[name]), getkey()
+    family = _family(SPECS[name])
     learner = Learner(from_optax(optax.adam, learning_rate=0.03))
 
     @jax.jit
-    def gain(key: jax.Array) -> jax.Array:
-        task = family.sample(key=key)
-        end = unroll(learner, task, steps=200, key=key).params
-        start = task.init(key=jr.split(key, 3)[0])
-        return task.measure(end, key=key) / task.measure(start, key=key)
+    def values(key: jax.Array) -> jax.Array:
+        return unroll(learner, family.sample(key=key), steps=200, key=key).values
 
-    assert gain(key) < 0.9
+    seen = values(getkey())
+    assert jnp.mean(seen[-20:]) < 0.9 * jnp.mean(seen[:5])
 
 
 def test_single_task_is_a_family(getkey: Any) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from metaopt.tasks import ConvolutionalNetwork, DenseNetwork
+from metaopt.tasks import AbstractNetwork, ConvolutionalNetwork, DenseNetwork
 
 
 ACTIVATIONS = {
@@ -22,10 +22,17 @@ ACTIVATIONS = {
 }
 
 
+def _moved(network: AbstractNetwork, getkey: Any) -> Any:
+    """Parameters with biases that are not zero."""
+    generator = np.random.default_rng(0)
+    start = jax.jit(lambda key: network.init(key=key))(getkey())
+    return jax.tree_util.tree_map(lambda x: x + generator.normal(size=x.shape), start)
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_dense_network_by_hand(activation: Any, getkey: Any, x64: None) -> None:
     network = DenseNetwork((3, 5, 4, 2), activation)
-    params = jax.tree_util.tree_map(lambda x: x + jr.normal(getkey(), x.shape), network.init(key=getkey()))
+    params = _moved(network, getkey)
     inputs = jr.normal(getkey(), (7, 3))
     values = np.asarray(inputs)
     for layer in params[:-1]:
@@ -37,16 +44,20 @@ def test_dense_network_by_hand(activation: Any, getkey: Any, x64: None) -> None:
 @pytest.mark.parametrize("side", [1, 5, 8])
 def test_convolution_is_that_of_xla(side: int, getkey: Any, x64: None) -> None:
     network = ConvolutionalNetwork(side, (3, 4), 2, "tanh")
-    params = jax.tree_util.tree_map(lambda x: x + jr.normal(getkey(), x.shape), network.init(key=getkey()))
+    params = _moved(network, getkey)
     inputs = jr.normal(getkey(), (6, side * side))
-    values = inputs.reshape(6, side, side, 1)
-    for layer in params[:-1]:
-        values = jax.lax.conv_general_dilated(
-            values, layer["w"], (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-        values = jnp.tanh(values + layer["b"][None, None, None, :])
-    wanted = values.reshape(6, -1) @ params[-1]["w"] + params[-1]["b"][None, :]
-    np.testing.assert_allclose(network.apply(params, inputs), wanted)
+
+    def reference(params: Any, inputs: jax.Array) -> jax.Array:
+        values = inputs.reshape(6, side, side, 1)
+        for layer in params[:-1]:
+            values = jax.lax.conv_general_dilated(
+                values, layer["w"], (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+            values = jnp.tanh(values + layer["b"][None, None, None, :])
+        return values.reshape(6, -1) @ params[-1]["w"] + params[-1]["b"][None, :]
+
+    found, wanted = jax.jit(lambda p, x: (network.apply(p, x), reference(p, x)))(params, inputs)
+    np.testing.assert_allclose(found, wanted)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +69,7 @@ def test_convolution_is_that_of_xla(side: int, getkey: Any, x64: None) -> None:
     ids=["dense", "convolutional"],
 )
 def test_weights_start_normal_over_root_fan_in(network: Any, shapes: list[tuple[int, ...]], getkey: Any) -> None:
-    params = network.init(key=getkey())
+    params = jax.jit(lambda key: network.init(key=key))(getkey())
     assert [layer["w"].shape for layer in params] == shapes
     for layer, shape in zip(params, shapes, strict=True):
         assert layer["b"].shape == shape[-1:] and not jnp.any(layer["b"])

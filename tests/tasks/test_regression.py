@@ -98,6 +98,7 @@ def test_derivatives_through_a_step_exist(order: int, getkey: Any, x64: None) ->
     task = Sinusoids(hidden=(5,)).sample(key=getkey())
     start = task.init(key=getkey())
 
+    @jax.jit
     def query(rate: jax.Array) -> jax.Array:
         _, grads = task.evaluate(start, key=jr.key(0))
         grads = jax.lax.stop_gradient(grads) if order == 1 else grads
@@ -105,4 +106,4 @@ def test_derivatives_through_a_step_exist(order: int, getkey: Any, x64: None) ->
 
     rate, step = jnp.asarray(0.01), 1e-7
     wanted = (query(rate + step) - query(rate - step)) / (2 * step)
-    np.testing.assert_allclose(jax.grad(query)(rate), wanted, rtol=1e-4)
+    np.testing.assert_allclose(jax.jit(jax.grad(query))(rate), wanted, rtol=1e-4)

@@ -1,0 +1,117 @@
+"""The coordinatewise LSTM."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
+
+from .._core import AbstractAlgorithm
+from ._common import CellState, default_key, finish, init_tensors, match_real, widen
+from ._linear_head import LinearHead
+from ._recurrent import Recurrent, apply
+from .base import AbstractClock, AbstractHead
+
+
+class _Memory(eqx.Module):
+    hidden: Float[Array, "layers 2 units *p"]
+    head: PyTree
+
+
+def preprocess(grad: Float[Array, "*p"], p: float) -> list[Float[Array, "*p"]]:
+    r"""The logarithm and the sign of a gradient, on comparable scales.
+
+    $$\left(\frac{\log |g|}{p}, \mathrm{sgn}\, g\right) \text{ if } |g| \ge e^{-p}, \qquad (-1, e^p g) \text{ else}$$
+    """
+    size = jnp.abs(grad)
+    large = size >= jnp.exp(-jnp.asarray(p, grad.dtype))
+    log = jnp.log(jnp.where(large, size, 1)) / p
+    return [jnp.where(large, log, -1), jnp.where(large, jnp.sign(grad), jnp.exp(jnp.asarray(p, grad.dtype)) * grad)]
+
+
+class LSTM(AbstractAlgorithm[CellState, PyTree, PyTree]):
+    r"""A recurrent network that reads the gradient of each parameter on its own.
+
+    $$(h, o) \leftarrow \mathrm{LSTM}(h, \mathrm{pre}(g)), \qquad \theta \leftarrow \mathrm{head}(\theta, o)$$
+
+    with one memory $h$ per parameter and the same weights for all of them. The preprocessing `pre` gives the
+    logarithm of the magnitude and the sign. With [`metaopt.l2o.AdamHead`][] the network also sees the normalized
+    averages of the gradient, and with a clock it sees the time.
+
+    ??? cite "Reference"
+
+        ```bibtex
+        @inproceedings{andrychowicz2016learning,
+          title={Learning to learn by gradient descent by gradient descent},
+          author={Andrychowicz, Marcin and Denil, Misha and G{\'o}mez, Sergio and Hoffman, Matthew W. and
+                  Pfau, David and Schaul, Tom and Shillingford, Brendan and de Freitas, Nando},
+          booktitle={NeurIPS}, year={2016}
+        }
+        ```
+    """
+
+    network: Recurrent
+    head: AbstractHead
+    clock: AbstractClock | None
+    scale: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        hidden_size: int = 20,
+        hidden_layers: int = 2,
+        *,
+        scale: float = 10.0,
+        head: AbstractHead | None = None,
+        clock: AbstractClock | None = None,
+        key: PRNGKeyArray | None = None,
+    ):
+        """**Arguments:**
+
+        - `hidden_size`, `hidden_layers`: of the network.
+        - `scale`: $p$ of the preprocessing; gradients smaller than $e^{-p}$ count as small.
+        - `head`: how the outputs become a step. The published one and the default is
+            [`metaopt.l2o.LinearHead`][] with scale 0.1.
+        - `clock`: features of time; none by default, as published.
+        - `key`: draws the weights; the same weights each time if it is left out.
+        """
+        if not scale > 0:
+            raise ValueError(f"`scale` must be positive, but {scale} was given.")
+        self.head = LinearHead() if head is None else head
+        self.clock = clock
+        inputs = 2 + self.head.signal_count + (0 if clock is None else clock.size)
+        self.network = Recurrent.create(
+            inputs,
+            hidden_size,
+            hidden_layers,
+            self.head.outputs,
+            output_scale=self.head.output_scale,
+            key=default_key(key),
+        )
+        self.scale = scale
+
+    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> CellState:
+        del key
+        return init_tensors(lambda p: _Memory(self.network.init(p), self.head.init(p)), params)
+
+    def step(
+        self, state: CellState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
+    ) -> tuple[CellState, PyTree]:
+        del value
+        matched = match_real(params, grads)
+        old = matched.pick(state.tensors)
+        dtype = self.network.readout.bias.dtype
+        context = jnp.zeros(0, dtype) if self.clock is None else self.clock(state.step, dtype)
+        wide = [widen(leaf) for leaf in matched.leaves]
+        heads = [
+            self.head.prepare(memory.head, param, grad, state.step)
+            for memory, (param, grad) in zip(old, wide, strict=True)
+        ]
+        features = [
+            preprocess(grad, self.scale) + [jnp.clip(s, -5, 5) for s in self.head.signals(head.operands)]
+            for head, (_, grad) in zip(heads, wide, strict=True)
+        ]
+        hidden, outputs = apply(self.network, [memory.hidden for memory in old], features, context)
+        tensors = [_Memory(h, head.state) for h, head in zip(hidden, heads, strict=True)]
+        new = [
+            self.head.finish(head.operands, param, output)
+            for head, (param, _), output in zip(heads, wide, outputs, strict=True)
+        ]
+        return finish(state, matched, tensors, new)

@@ -1,0 +1,58 @@
+"""The table of algorithms that the laws are about, and how each is built."""
+
+import functools as ft
+from typing import Any
+
+import jax
+
+import metaopt
+from metaopt.registry import DEFAULT, build
+
+
+# By their names in the registry. Networks are small, so that they compile fast; what wraps an algorithm wraps Adam.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "sgd": {},
+    "momentum": {"nesterov": True},
+    "adam": {},
+    "adamw": {},
+    "clip_by_global_norm": {"inner": "adam", "max_norm": 0.5},
+    "skip_non_finite": {"inner": "adam"},
+    "weight_decay": {"inner": "adam"},
+    "cosine": {"inner": "adam", "warmup_fraction": 0.01},
+    "controller": {"hidden_size": 4},
+    "learnable_sgd": {},
+    "learnable_adam": {},
+    "nn_adam": {"hidden_size": 4},
+    "mlp": {"hidden_size": 4},
+    "adafac_mlp": {"hidden_size": 4},
+    "lstm": {"hidden_size": 4},
+    "rnn_prop": {"hidden_size": 4},
+}
+
+# Those that lower the loss of a small network as they are built, without being trained.
+DESCENDING = {
+    "sgd",
+    "momentum",
+    "adam",
+    "adamw",
+    "clip_by_global_norm",
+    "skip_non_finite",
+    "weight_decay",
+    "cosine",
+    "controller",
+    "learnable_sgd",
+    "learnable_adam",
+    "nn_adam",
+    "adafac_mlp",
+}
+
+
+@ft.cache
+def _built(name: str, x64: bool) -> metaopt.AbstractAlgorithm:
+    del x64  # an algorithm that is built in double precision is another one
+    return build({"name": name, **OPTIONS[name]}, metaopt.AbstractAlgorithm, registry=DEFAULT)
+
+
+def make(name: str) -> metaopt.AbstractAlgorithm:
+    """Build an algorithm of the table."""
+    return _built(name, jax.config.read("jax_enable_x64"))

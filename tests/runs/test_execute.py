@@ -1,0 +1,140 @@
+import json
+import math
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+import pytest
+
+import metaopt
+import metaopt.runs._execute as module
+from metaopt.runs import execute
+from metaopt.spec import SpecError, read
+
+from .specs import evaluated, small
+
+
+def run(spec, folder, **options):
+    return execute(spec, folder, progress=False, **options)
+
+
+def test_what_a_run_leaves(tmp_path, capsys):
+    assert run(small(), tmp_path / "new" / "run") is None
+    folder = tmp_path / "new" / "run"
+    assert {p.name for p in folder.iterdir()} == {
+        "spec.toml",
+        "checkpoint.metaopt",
+        "learner.metaopt",
+        "history.json",
+    }
+    history = json.loads((folder / "history.json").read_text())
+    assert len(history["values"]) == 20 and all(map(math.isfinite, history["values"]))
+    assert [step for step, _ in history["validations"]] == list(range(0, 21, 2))
+    assert read(folder / "spec.toml")["learner"]["algorithm"] == {"name": "sgd", "learning_rate": 0.01}
+    out = capsys.readouterr().out
+    assert "Meta-trained for 20 meta-steps" in out and "learner.metaopt" in out
+
+
+def test_a_loaded_learner_gives_the_same_steps(tmp_path):
+    run(small(), tmp_path / "run")
+    loaded = metaopt.load(tmp_path / "run" / "learner.metaopt")
+    trained = metaopt.load(tmp_path / "run" / "checkpoint.metaopt", _checkpoint_like(tmp_path / "other"))[1]
+    assert loaded.algorithm.hyperparameters["learning_rate"] != 0.01
+    task = metaopt.build("quadratics", metaopt.AbstractTaskFamily).sample(key=jr.key(3))
+    one, other = (metaopt.unroll(learner, task, steps=5, key=jr.key(4)) for learner in (loaded, trained))
+    assert eqx.tree_equal(one, other)
+    assert jnp.all(jnp.isfinite(one.values))
+
+
+def _checkpoint_like(folder):
+    """The structure of a checkpoint of a small run, caught on its way to the file."""
+    caught = []
+    with pytest.MonkeyPatch.context() as patch:
+        import metaopt.meta._train as train
+
+        patch.setattr(train, "save", lambda path, tree, **_: caught.append(tree))
+        run(small(steps=1), folder)
+    return caught[0]
+
+
+def test_the_same_spec_gives_the_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        run(small(), tmp_path / name)
+    files = [tmp_path / name / "learner.metaopt" for name in ("a", "b")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    run(small(seed=1), tmp_path / "c")
+    assert (tmp_path / "c" / "learner.metaopt").read_bytes() != files[0].read_bytes()
+
+
+def test_a_longer_run_can_be_resumed_but_not_another_one(tmp_path):
+    run(small(steps=3), tmp_path)
+    run(small(steps=5), tmp_path, resume=True)
+    assert len(json.loads((tmp_path / "history.json").read_text())["values"]) == 5
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(SpecError, match=r"seed: differs from `.*spec.toml`, the run to resume"):
+        run(small(steps=5, seed=1), tmp_path, resume=True)
+    with pytest.raises(SpecError, match="learner: differs from"):
+        run(small(steps=5, learner={"algorithm": "sgd"}), tmp_path, resume=True)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_results_are_never_overwritten(tmp_path):
+    (tmp_path / "something").write_text("mine")
+    with pytest.raises(FileExistsError, match="is not empty, and results are never overwritten"):
+        run(small(), tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["something"]
+
+
+def test_a_folder_of_something_else_cannot_be_resumed(tmp_path):
+    (tmp_path / "something").write_text("mine")
+    with pytest.raises(SpecError, match="spec.toml: there is no such file"):
+        run(small(), tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        (dict(estimator={"name": "pes", "truncation": 11}), "[Tt]runcation.*11"),
+        (dict(learner={"algorithm": {"name": "skip_non_finite", "inner": "sgd"}, "initial": 1.0}, seed="x"), "seed: "),
+    ],
+)
+def test_errors_come_before_the_folder(changes, text, tmp_path):
+    with pytest.raises(SpecError, match=text):
+        run(small(**changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_comparison(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    comparison = run(evaluated(), tmp_path / "run")
+    assert comparison is not None and comparison.methods == ("learned", "sgd")
+    files = {p.name for p in (tmp_path / "run").iterdir()}
+    assert {"learner.metaopt", "report.txt", "comparison.json", "curves.png"} <= files
+    data = json.loads((tmp_path / "run" / "comparison.json").read_text())
+    assert {row["method"] for row in data["methods"]} == {"learned", "sgd"}
+    assert (tmp_path / "run" / "report.txt").read_text().strip() in capsys.readouterr().out
+
+
+def test_without_matplotlib_the_rest_is_written(tmp_path, monkeypatch, capsys):
+    def plot(*_):
+        raise ImportError("Plots need `matplotlib`.")
+
+    monkeypatch.setattr(module, "plot", plot)
+    run(evaluated(), tmp_path / "run")
+    assert (tmp_path / "run" / "report.txt").exists() and not (tmp_path / "run" / "curves.png").exists()
+    out = capsys.readouterr().out
+    assert "No plot: Plots need `matplotlib`." in out and "curves.png" not in out
+
+
+def test_an_interrupted_comparison_keeps_the_learner_and_can_be_resumed(tmp_path, monkeypatch):
+    def compare(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "compare", compare)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            run(evaluated(), tmp_path)
+    assert f"run {tmp_path}/spec.toml --out {tmp_path} --resume" in caught.value.__notes__[0]
+    learner = (tmp_path / "learner.metaopt").read_bytes()
+    assert run(read(tmp_path / "spec.toml"), tmp_path, resume=True) is not None
+    assert (tmp_path / "learner.metaopt").read_bytes() == learner

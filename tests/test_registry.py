@@ -1,0 +1,126 @@
+import re
+import subprocess
+import sys
+
+import equinox as eqx
+import jax.numpy as jnp
+import pytest
+
+import metaopt
+from metaopt.registry import DEFAULT, unknown
+from metaopt.spec import SpecError, normalize
+
+
+ENTRIES = [(kind, name) for kind in DEFAULT.kinds() for name in DEFAULT.names(kind)]
+# What must be given, because no default would make sense.
+REQUIRED = {
+    "clip_by_global_norm": {"inner": "adam"},
+    "skip_non_finite": {"inner": "adam"},
+    "weight_decay": {"inner": "adam"},
+    "cosine": {"inner": "adam"},
+    "normalized": {"inner": "quadratics"},
+    "constant": {"longest": 10},
+    "log_uniform": {"shortest": 5, "longest": 10},
+    "time_to_target": {"target": 0.1},
+}
+PACKAGES = {"digits_mlp": "sklearn", "digits_conv": "sklearn", "mnist_1d": "mnist1d"}
+
+
+def _ids(entry):
+    return f"{entry[0].__name__}-{entry[1]}"
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=_ids)
+def test_every_entry_builds_from_its_name(entry):
+    kind, name = entry
+    if name in PACKAGES:
+        pytest.importorskip(PACKAGES[name])
+    options = REQUIRED.get(name, {})
+    spec = {"name": name, **options} if options else name
+    built = metaopt.build(spec, kind)
+    assert isinstance(built, kind)
+    again = metaopt.build(normalize(spec, kind, registry=DEFAULT), kind)
+    assert eqx.tree_equal(built, again)
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_required_options_are_required(name):
+    kind = next(kind for kind, known in ENTRIES if known == name)
+    with pytest.raises(SpecError, match="missing: "):
+        metaopt.build(name, kind)
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=_ids)
+def test_every_entry_has_a_summary(entry):
+    summary = DEFAULT.summary(*entry)
+    assert re.fullmatch(r"[A-Z].{10,200}\.", summary), summary
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=_ids)
+def test_every_option_has_a_type(entry):
+    if DEFAULT.get(*entry).__init__ is object.__init__:
+        return
+    assert all(option.type not in ("Any", "") for option in DEFAULT.options(*entry))
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "adamw"])
+def test_numbers_of_named_optimizers_are_leaves(name):
+    algorithm = metaopt.build({"name": name, "learning_rate": 0.5}, metaopt.AbstractAlgorithm)
+    assert algorithm.hyperparameters["learning_rate"] == 0.5
+    _, params = algorithm.step(algorithm.init(jnp.ones(2)), jnp.ones(2), jnp.ones(2))
+    assert jnp.all(params < 1)
+
+
+def test_nesterov_differs():
+    def end(nesterov):
+        spec = {"name": "momentum", "nesterov": nesterov}
+        algorithm = metaopt.build(spec, metaopt.AbstractAlgorithm)
+        params = jnp.ones(2)
+        state = algorithm.init(params)
+        for _ in range(2):
+            state, params = algorithm.step(state, params, params)
+        return params
+
+    assert jnp.all(end(True) < end(False))
+
+
+def test_own_names(tmp_path):
+    class Halve(metaopt.AbstractAlgorithm):
+        rate: jnp.ndarray = eqx.field(converter=jnp.asarray, default=0.5)
+
+        def init(self, params, *, key=None):
+            return ()
+
+        def step(self, state, params, grads, *, value=None):
+            return state, params * self.rate
+
+    own = DEFAULT.register(metaopt.AbstractAlgorithm, "halve", Halve)
+    spec = {"algorithm": "halve"}
+    learner = metaopt.build(spec, metaopt.Learner, registry=own)
+    trained = eqx.tree_at(lambda x: x.algorithm.rate, learner, jnp.asarray(0.25))
+    metaopt.save(tmp_path / "own.metaopt", trained, spec=spec)
+    assert eqx.tree_equal(metaopt.load(tmp_path / "own.metaopt", registry=own), trained)
+    with pytest.raises(SpecError, match="'halve' is not the name"):
+        metaopt.load(tmp_path / "own.metaopt")
+
+
+def test_a_file_without_a_spec_says_so(tmp_path):
+    metaopt.save(tmp_path / "arrays.metaopt", {"x": jnp.ones(3)})
+    with pytest.raises(metaopt.CheckpointError, match=r"holds no spec of a learner. Pass the structure"):
+        metaopt.load(tmp_path / "arrays.metaopt")
+    loaded = metaopt.load(tmp_path / "arrays.metaopt", {"x": jnp.zeros(3)})
+    assert eqx.tree_equal(loaded, {"x": jnp.ones(3)})
+
+
+def test_unknown_lists_and_suggests():
+    text = str(unknown("run", "quickstrat", ["quickstart", "other"]))
+    assert text == "there is no run 'quickstrat'; there are `quickstart`, `other`. Did you mean `quickstart`?"
+    assert "Did you mean" not in str(unknown("run", "xyz", ["quickstart"]))
+
+
+def test_names_are_known_without_importing_what_they_name():
+    code = "import sys, metaopt.registry as r; [r.DEFAULT.names(k) for k in r.DEFAULT.kinds()]; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    loaded = done.stdout.split()
+    assert "metaopt.spec" in loaded
+    assert not {"metaopt.l2o", "metaopt.tasks", "metaopt.evaluate", "tqdm", "hypothesis"} & set(loaded)
