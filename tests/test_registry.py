@@ -66,7 +66,8 @@ def test_every_option_has_a_type(entry):
 @pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "adamw"])
 def test_numbers_of_named_optimizers_are_leaves(name):
     algorithm = metaopt.build({"name": name, "learning_rate": 0.5}, metaopt.AbstractAlgorithm)
-    assert algorithm.hyperparameters["learning_rate"] == 0.5
+    hyperparameters = getattr(algorithm, "hyperparameters")
+    assert hyperparameters["learning_rate"] == 0.5
     _, params = algorithm.step(algorithm.init(jnp.ones(2)), jnp.ones(2), jnp.ones(2))
     assert jnp.all(params < 1)
 

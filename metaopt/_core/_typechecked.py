@@ -10,8 +10,8 @@ def typechecked(*modules: str) -> Any:
     """Check every array annotation in your own modules at run time, with jaxtyping and beartype.
 
     An import hook: modules imported while it is active have each annotated function and Equinox module checked
-    whenever it is called, shapes and dtypes included. `"metaopt"` itself can be one of them, if it is named before it
-    is first imported. Under `jax.jit` the checks run while tracing, so they cost nothing at run time.
+    whenever it is called, shapes and dtypes included. As for static checkers, an integer is fine for a float. Under
+    `jax.jit` the checks run while tracing, so they cost nothing at run time.
 
     ```python
     import metaopt
@@ -35,4 +35,12 @@ def typechecked(*modules: str) -> Any:
     if not modules:
         raise ValueError("`typechecked` needs the name of at least one module, such as `typechecked('my_project')`.")
     names: Sequence[str] = list(modules)
-    return install_import_hook(names, "beartype.beartype")
+    return install_import_hook(names, f"{__name__}.check")
+
+
+def check(checked: Any) -> Any:
+    """What checks a function or class; the import hook looks it up by name."""
+    # Imported when it is needed, since `import metaopt` does not need it.
+    from beartype import BeartypeConf, beartype
+
+    return beartype(conf=BeartypeConf(is_pep484_tower=True))(checked)

@@ -168,7 +168,7 @@ def teacher_student(*, full: bool = False) -> Report:
         learner=MLP(8, 2, momentum_decays=(0.9,), head=AdamHead(0.1), clock=HorizonClock()),
         # The logarithm of a minibatch loss, against our own advice: the losses fall by three orders of magnitude, and
         # what is compared in the end is the loss itself, on a batch that training does not see.
-        problem=MetaProblem(TeacherStudent(), MeanLogLoss(1e-4), ConstantHorizon(100)),
+        problem=MetaProblem(TeacherStudent(), MeanLogLoss(floor=1e-4), ConstantHorizon(100)),
         estimator=Unrolled(max_norm=1.0),
         steps=600 if full else 200,
         outer_rate=7e-3,
@@ -191,7 +191,7 @@ def quadratics(*, full: bool = False) -> Report:
     """Random quadratics in ten dimensions, with a coordinatewise LSTM."""
     setup = _Setup(
         learner=LSTM(20, 1, head=AdamHead(0.5), clock=HorizonClock()),
-        problem=MetaProblem(Quadratics(10), MeanLogLoss(1e-6), ConstantHorizon(100), tasks=32),
+        problem=MetaProblem(Quadratics(10), MeanLogLoss(floor=1e-6), ConstantHorizon(100), tasks=32),
         estimator=Unrolled(max_norm=1.0),
         steps=1000 if full else 300,
         outer_rate=3e-3,

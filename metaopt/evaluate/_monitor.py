@@ -213,12 +213,12 @@ class Monitor(eqx.Module):
         return report({name: _shown(np.asarray(metric)) for name, metric in metrics.items()}, title=title)
 
 
-def _shown(metric: np.ndarray[Any, Any]) -> str:
-    def text(number: float) -> str:
+def _shown(metric: np.ndarray) -> str:
+    def text(number: Any) -> str:
         whole = metric.dtype.kind in "iu" and float(number).is_integer()
         return str(int(number)) if whole else figure(float(number), 5)
 
     if metric.ndim == 0:
         return text(metric.item())
-    lower, upper = quartiles(metric.reshape(-1))
+    lower, upper = quartiles(metric.reshape(-1).astype(float))
     return f"{text(np.median(metric))} ({text(lower)} .. {text(upper)})"

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
 from ._adam_head import AdamHead
@@ -69,9 +69,5 @@ class Controller(AbstractAlgorithm[CellState, PyTree, PyTree]):
             param, grad = widen(leaf)
             prepared = self.head.prepare(old, param, grad, state.step)
             tensors.append(prepared.state)
-            new.append(_finish(prepared.operands, param))
+            new.append(AdamHead.finish(prepared.operands, param, (0.0,) * self.head.outputs))
         return finish(state, matched, tensors, new)
-
-
-def _finish(operands: PyTree, param: Float[Array, "*p"]) -> Float[Array, "*p"]:
-    return AdamHead.finish(operands, param, (0.0,) * AdamHead.outputs)

@@ -120,6 +120,7 @@ def _train(run: Run, checkpoint: pathlib.Path, resume: bool, progress: bool) -> 
         key=jr.key(run.seed),
         validation=run.validation,
         validation_tasks=run.validation_tasks,
+        validation_steps=run.validation_steps,
         checkpoint=checkpoint,
         resume=resume,
         progress=progress,
@@ -151,6 +152,8 @@ def _evaluate(evaluation: Evaluation, learner: Learner, seed: int, progress: boo
         seeds=evaluation.seeds,
         horizons=evaluation.horizons,
         baselines=evaluation.baselines,
+        tuning_tasks=evaluation.tuning_tasks,
+        record_every=evaluation.record_every,
         progress=progress,
     )
     print(f"Compared in {time.perf_counter() - begun:.0f} s.")

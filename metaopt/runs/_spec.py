@@ -20,6 +20,8 @@ class Evaluation:
     - `tasks`: how many tasks in each of `seeds` groups.
     - `horizons`: multiples of `steps` at which to compare.
     - `baselines`: names of the hand-designed optimizers to tune, out of [`metaopt.evaluate.BASELINES`][].
+    - `tuning_tasks`: how many tasks the baselines are tuned on; by default `tasks`.
+    - `record_every`: after how many steps to measure; by default a hundredth of `steps`.
     """
 
     family: AbstractTaskFamily
@@ -28,11 +30,20 @@ class Evaluation:
     seeds: int = 5
     horizons: tuple[int, ...] = (1,)
     baselines: tuple[str, ...] = ("sgd", "momentum", "adam", "adamw", "adam_cosine")
+    tuning_tasks: int | None = None
+    record_every: int | None = None
 
     def __post_init__(self) -> None:
         # Checked here, since training comes first and takes long.
         horizons = {f"horizons[{i}]": horizon for i, horizon in enumerate(self.horizons)}
-        _check_at_least_one(steps=self.steps, tasks=self.tasks, seeds=self.seeds, **horizons)
+        _check_at_least_one(
+            steps=self.steps,
+            tasks=self.tasks,
+            seeds=self.seeds,
+            tuning_tasks=self.tuning_tasks,
+            record_every=self.record_every,
+            **horizons,
+        )
         if not self.horizons:
             raise ValueError("`horizons` is empty. `[1]` compares at `steps`.")
         for name in self.baselines:
@@ -48,6 +59,7 @@ class Run:
     - `description`: what the run is, in a sentence.
     - `seed`: the seed of everything.
     - `validation`, `validation_tasks`: held-out tasks on which the best learner is chosen, and how many of them.
+    - `validation_steps`: the budget of one of those; by default the longest horizon of training.
     - `evaluation`: the comparison at the end.
     """
 
@@ -60,21 +72,24 @@ class Run:
     seed: int = 0
     validation: AbstractTaskFamily | None = None
     validation_tasks: int = 32
+    validation_steps: int | None = None
     evaluation: Evaluation | None = None
 
     def __post_init__(self) -> None:
-        _check_at_least_one(steps=self.steps, validation_tasks=self.validation_tasks)
+        _check_at_least_one(
+            steps=self.steps, validation_tasks=self.validation_tasks, validation_steps=self.validation_steps
+        )
 
 
-def _check_at_least_one(**numbers: int) -> None:
+def _check_at_least_one(**numbers: int | None) -> None:
     for name, number in numbers.items():
-        if number < 1:
+        if number is not None and number < 1:
             raise ValueError(f"`{name}` must be at least 1, but {number} was given.")
 
 
 def names() -> list[str]:
     """The names of the runs that come with metaopt."""
-    files = resources.files(__package__).iterdir()
+    files = resources.files("metaopt.runs").iterdir()
     return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
 
 
@@ -86,7 +101,7 @@ def find(name: str) -> Path:
     - [`metaopt.spec.SpecError`][]: if there is no such run; the text lists what exists.
     """
     if name in names():
-        return Path(str(resources.files(__package__).joinpath(f"{name}.toml")))
+        return Path(str(resources.files("metaopt.runs").joinpath(f"{name}.toml")))
     if Path(name).suffix in (".toml", ".json"):
         return Path(name)
     raise unknown("run", name, names())

@@ -1,7 +1,7 @@
 """The per-parameter network: all ways to compute it give what its definition says."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -92,7 +92,7 @@ def network(key: Array, hidden: int = 4) -> Network:
 
 
 def by_definition(network: Network, context: Array, tensor: Tensor) -> np.ndarray:
-    x = Operands(*(np.asarray(leaf, np.float64) for leaf in tensor.operands))
+    x: Any = Operands(*(np.asarray(leaf, np.float64) for leaf in tensor.operands))  # type: ignore[arg-type]
     values = [x.param, x.row, x.stack[0] * x.col, x.stack[1] * x.col, np.exp(x.col), np.sin(x.stack[1])]
     values = [np.broadcast_to(value, tensor.shape) for value in values]
     inputs = [value / np.sqrt(np.mean(value**2) + 1e-5) for value in values]
@@ -238,6 +238,7 @@ def test_temporaries_stay_small(getkey: Callable[[], Array]) -> None:
     def temporary(backend: XLA) -> float:
         apply = jax.jit(lambda n, c, o: backend.pointwise_network(POINTWISE, n, c, [Tensor(o, shape)]))
         memory = apply.lower(net, context, tensor.operands).compile().memory_analysis()
+        assert memory is not None
         return memory.temp_size_in_bytes / 2**20
 
     assert temporary(XLA()) < 4

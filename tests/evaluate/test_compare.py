@@ -110,8 +110,9 @@ def test_baselines_are_tuned_for_each_horizon_and_extended() -> None:
         assert tuning.rate == tuning.rates[np.argmin(tuning.scores)] == pytest.approx(0.128)
         assert np.isnan(run.cost.seconds_per_step)
     # Tuned on other tasks than those of the comparison.
-    assert found.run("sgd").tuning is not None
-    assert not np.isin(found.run("sgd").tuning.scores, np.median(found.run("sgd").final)).any()
+    tuning = found.run("sgd").tuning
+    assert tuning is not None
+    assert not np.isin(tuning.scores, np.median(found.run("sgd").final)).any()
     assert "*" in found.table() and "edge" in found.table()
 
 
@@ -119,14 +120,14 @@ def test_a_learned_initialization_is_where_a_run_starts(getkey: Any) -> None:
     learner = metaopt.Learner(_sgd(0.5), initial=jnp.full((3,), 100.0))
     options: dict[str, Any] = {"steps": 2, "num_tasks": 2, "seeds": 1, "timing_repeats": 0, "progress": False}
     found = compare({"far": learner}, Bowls(), key=getkey(), baselines=(), horizons=(1,), **options)
-    assert (found.run("far").values[..., 0] > 1e4).all()
+    assert (found.run("far").values[..., 0] > 1e3).all()
     with pytest.raises(ValueError, match="no method `near` at horizon 1. The methods are far; the horizons 1"):
         found.run("near")
 
 
 def test_the_table_tells_everything() -> None:
     text = report(_comparison(), title="Bowls of fruit")
-    assert text.startswith("Bowls of fruit\n\nBowls(noise=0.0): 2 x 3 tasks")
+    assert text.startswith("Bowls of fruit\n\nBowls(): 2 x 3 tasks")
     assert "20 steps (1x the training horizon)" in text and "40 steps (2x the training horizon)" in text
     lines = {line.split("  ")[0]: line for line in text.splitlines()}
     assert "2.00x" in lines["twice, plain"] and "100%" in lines["twice, plain"]
@@ -171,6 +172,6 @@ BAD = {
 @pytest.mark.parametrize("case", BAD.values(), ids=BAD.keys())
 def test_bad_arguments_are_refused(case: tuple[dict[str, Any], str]) -> None:
     options, text = case
-    defaults = {"learners": {}, "family": Bowls(), "steps": 2, "key": jr.key(0), "num_tasks": 2, "seeds": 2}
+    arguments: dict[str, Any] = {"learners": {}, "steps": 2, "num_tasks": 2, "seeds": 2} | options
     with pytest.raises(ValueError, match=text):
-        compare(**(defaults | {"progress": False} | options))
+        compare(family=Bowls(), key=jr.key(0), progress=False, **arguments)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from jaxtyping import Array, Float
 
-import metaopt
 from metaopt.evaluate import Monitor, MonitorState
 
 
@@ -173,7 +172,7 @@ def test_the_report_is_text() -> None:
 def test_it_watches_a_learner_of_equinox() -> None:
     """Modules with functions among their leaves, low precision, and gradients with holes."""
     model = eqx.nn.MLP(2, 1, 4, 1, key=jr.key(0), dtype=jnp.float16)
-    monitor = metaopt.evaluate.Monitor()
+    monitor = Monitor()
     state, update = monitor.init(model), eqx.filter_jit(monitor.update)
     grads = eqx.filter_grad(lambda m: jnp.sum(m(jnp.ones(2, jnp.float16))))(model)
     state = update(state, value=jnp.asarray(2.0, jnp.float16), grads=grads, params=model)

@@ -41,10 +41,10 @@ def test_rows_become_an_aligned_table() -> None:
     assert report(rows, title="Results").splitlines() == [
         "Results",
         "",
-        "name".ljust(8) + " loss   ok",
-        "------  -----  ---",
-        "a       0.500    -",
-        "longer  12.00  yes",
+        "name".ljust(8) + "  loss   ok",
+        "------  ------  ---",
+        "a       0.5000    -",
+        "longer   12.00  yes",
     ]
     assert report([]) == ""
 

@@ -32,7 +32,7 @@ ANCHORED = {
     "adafac_mlp": lambda head: AdafacMLP(8, head=head),
     "lstm": lambda head: LSTM(5, head=head),
     "rnnprop": lambda head: RNNProp(5, head=head, clock=HorizonClock()),
-    "controller": Controller,
+    "controller": lambda head: eqx.tree_at(lambda c: c.head, Controller(), head),
 }
 
 
@@ -45,7 +45,7 @@ def test_an_untrained_rule_is_adam(make: Callable[[AdamHead], Any], getkey: Call
     _, nearly = steps(make(head), params, grads)
     for name in params:
         change = np.asarray(wanted[name] - params[name])
-        np.testing.assert_allclose(found[name] - params[name], change, rtol=1e-3, atol=3e-5)
+        np.testing.assert_allclose(found[name] - params[name], change, rtol=5e-3, atol=3e-5)  # another epsilon
         # The layers that are drawn are small, but not zero.
         distance = np.abs(np.asarray(nearly[name] - params[name]) - change).max()
         assert 1e-6 < distance < 0.2 * np.abs(change).max() + 1e-3

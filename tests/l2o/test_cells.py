@@ -1,4 +1,4 @@
-"""What every learned rule does, whatever its formula."""
+"""What every learned rule does, with every head and clock. The laws hold the rules of the registry to more, faster."""
 
 from collections.abc import Callable
 from typing import Any
@@ -51,6 +51,7 @@ def test_only_arrays_with_a_gradient_change(make: Make) -> None:
     assert jtu.tree_structure(state) == jtu.tree_structure(cell.init(model))
 
 
+@pytest.mark.slow
 @every_cell
 def test_state_and_parameters_keep_their_types(make: Make, getkey: Callable[[], Array]) -> None:
     params: dict[str, Any] = arrays(getkey()) | {"empty": jnp.zeros((0,)), "flat": jnp.zeros((3, 0))}
@@ -76,6 +77,7 @@ def test_double_precision_is_kept(make: Make, x64: None, getkey: Callable[[], Ar
     assert 0 < float(jnp.max(jnp.abs(new["wide"] - rounded["wide"].astype(jnp.float64)))) < 1e-4
 
 
+@pytest.mark.slow
 @every_cell
 def test_extreme_gradients_give_finite_steps(make: Make, getkey: Callable[[], Array]) -> None:
     params, grads = arrays(getkey()), arrays(getkey())
@@ -85,6 +87,7 @@ def test_extreme_gradients_give_finite_steps(make: Make, getkey: Callable[[], Ar
         assert all(bool(jnp.all(jnp.isfinite(x))) for x in jtu.tree_leaves((state, new)))
 
 
+@pytest.mark.slow
 @every_cell
 def test_zero_gradients_can_be_differentiated(make: Make) -> None:
     params, cell = {"w": jnp.ones((2, 3)), "b": jnp.zeros(())}, make()
@@ -101,6 +104,7 @@ def test_zero_gradients_can_be_differentiated(make: Make) -> None:
     assert all(bool(jnp.all(jnp.isfinite(x))) for x in jtu.tree_leaves(derivative(dynamic)))
 
 
+@pytest.mark.slow
 @every_cell
 def test_compiled_and_vectorized_steps_are_the_same(make: Make, x64: None, getkey: Callable[[], Array]) -> None:
     cells = [shaken(make(), getkey()) for _ in range(3)]
@@ -117,6 +121,7 @@ def test_compiled_and_vectorized_steps_are_the_same(make: Make, x64: None, getke
         same(own, step(*arguments), 1e-9)
 
 
+@pytest.mark.slow
 @every_cell
 def test_derivatives_through_steps(make: Make, x64: None, getkey: Callable[[], Array]) -> None:
     cell = shaken(make(), getkey())

@@ -27,7 +27,8 @@ class Memory:
 
     def read(self, x: np.ndarray) -> np.ndarray:
         for index, layer in enumerate(self.network.layers):
-            self.states[index] = lstm(layer, *self.states[index], x)
+            memory, output = self.states[index]
+            self.states[index] = lstm(layer, memory, output, x)
             x = self.states[index][0]
         return x @ np.asarray(self.network.readout.weight).T + np.asarray(self.network.readout.bias)
 

@@ -43,7 +43,6 @@ DESCENDING = {
     "learnable_sgd",
     "learnable_adam",
     "nn_adam",
-    "adafac_mlp",
 }
 
 

@@ -30,14 +30,6 @@ def test_jit_is_eager(name: str, seed: int, scale: float) -> None:
 
 @pytest.mark.parametrize("name", OPTIONS)
 @settings(max_examples=2)
-@given(seed=seeds, scale=scales)
-def test_scan_is_a_loop(name: str, seed: int, scale: float) -> None:
-    params, signals = _problem(MIXED, seed, scale)
-    assert_close(scanned(make(name), params, signals), two_steps(make(name), params, signals))
-
-
-@pytest.mark.parametrize("name", OPTIONS)
-@settings(max_examples=2)
 @given(seed=seeds)
 def test_scan_is_a_loop_in_double_precision(name: str, seed: int) -> None:
     with jax.enable_x64(True):

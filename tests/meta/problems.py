@@ -50,3 +50,8 @@ class Descent(metaopt.AbstractAlgorithm[tuple, Array, Array]):
 
 def descent(rate: float) -> metaopt.Learner:
     return metaopt.Learner(Descent(jnp.log(jnp.asarray(rate, jnp.result_type(float)))))
+
+
+def log_rate(learner: metaopt.Learner) -> Float[Array, ""]:
+    assert isinstance(learner.algorithm, Descent)
+    return learner.algorithm.log_rate

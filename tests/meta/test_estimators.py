@@ -11,6 +11,7 @@ from metaopt.meta import (
     ES,
     NRES,
     PES,
+    AbstractObjective,
     BestLoss,
     ConstantHorizon,
     ESSingle,
@@ -30,7 +31,7 @@ HORIZON, RATE = 20, 0.05
 UNBIASED = [ES(0.01)] + [kind(0.01, k) for kind in (PES, NRES, ESSingle) for k in (1, 5, 20)]
 
 
-def problem(objective=MeanLoss(), tasks=1, **kwargs):
+def problem(objective: AbstractObjective = MeanLoss(), tasks=1, **kwargs):
     return MetaProblem(Parabolas(), objective, ConstantHorizon(HORIZON), tasks=tasks, **kwargs)
 
 

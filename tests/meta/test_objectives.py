@@ -43,7 +43,7 @@ def test_time_to_target_counts_steps_at_low_temperature(values):
         return
     late = [v > target for v in values]
     wanted = (late.index(False) if False in late else len(values)) / len(values)
-    assert total(TimeToTarget(target, temperature=1e-3), values) == pytest.approx(wanted, abs=1e-5)
+    assert total(TimeToTarget(target=target, temperature=1e-3), values) == pytest.approx(wanted, abs=1e-5)
 
 
 def test_best_loss_has_a_finite_gradient_at_the_first_update():
