@@ -24,6 +24,10 @@ def main(arguments: list[str] | None = None) -> int:
         hint = "".join(f" {note}" for note in getattr(interrupt, "__notes__", ()))
         print(f"metaopt: interrupted.{hint}", file=sys.stderr)
         return 143 if isinstance(interrupt, _Terminated) else 130
+    except BrokenPipeError:
+        # Whoever reads has seen enough, as in `list | head`. What is still buffered must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (SpecError, CheckpointError, OSError, ImportError) as error:
         # Where an extra is missing, an error that says so stands for the one of Python.
         if isinstance(error, ImportError) and not isinstance(error.__cause__, ImportError):
@@ -184,7 +188,7 @@ def _show(options: argparse.Namespace) -> int:
 
 if __name__ == "__main__":
     status = main()
-    if status > 128:
+    if status in (130, 143):
         # What XLA is compiling or running at an interrupt does not survive the orderly end of the interpreter.
         sys.stdout.flush()
         sys.stderr.flush()

@@ -54,7 +54,8 @@ def test_list_shows_all_kinds_and_entries(metaopt_):
     status, out, err = metaopt_("list")
     assert status == 0 and err == ""
     assert re.findall("^(\\S+):$", out, re.MULTILINE) == [
-        *("algorithms", "task-families", "objectives", "horizons", "estimators", "runs", "benches"),
+        *("algorithms", "heads", "clocks", "backends", "task-families", "objectives", "horizons", "estimators"),
+        *("runs", "benches"),
     ]
     for kind in DEFAULT.kinds():
         for name in DEFAULT.names(kind):
@@ -346,3 +347,9 @@ def test_an_error_of_a_process():
     process = _process("run", "quickstat")
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 2 and stdout == "" and "Did you mean `quickstart`?" in one_line(stderr)
+
+
+def test_a_reader_that_stops_reading():
+    with _process("list") as process:
+        process.stdout.close()
+        assert process.wait(timeout=120) == 141 and process.stderr.read() == ""
