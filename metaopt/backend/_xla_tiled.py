@@ -14,6 +14,10 @@ from ._xla_dense import EPSILON, fold
 from .base import Feature, Pointwise, Tensor
 
 
+# A matrix product takes as long for one or two outputs as for many; weighted sums do not.
+FEW = 2
+
+
 class Folded(NamedTuple):
     """A first layer with everything folded in that is known before the elements are visited.
 
@@ -120,9 +124,15 @@ def _apply(
     x = _batched(folded.weight, x)
     for offset in offsets:
         x = x + _arrange(offset, region)
-    for layer in network.layers[1:]:
+    *hidden, last = network.layers[1:]
+    for layer in hidden:
         x = _batched(layer.weight, jax.nn.relu(x)) + layer.bias[None, :, None]
-    return [x[:, i].reshape(region.height, region.width) for i in range(x.shape[1])]
+    x = jax.nn.relu(x)
+    if last.bias.size <= FEW:
+        outputs = [jnp.sum(w[None, :, None] * x, axis=1) + b for w, b in zip(last.weight, last.bias, strict=True)]
+    else:
+        outputs = list(jnp.swapaxes(_batched(last.weight, x) + last.bias[None, :, None], 0, 1))
+    return [output.reshape(region.height, region.width) for output in outputs]
 
 
 def _batched(weight: Float[Array, "out in"], x: Float[Array, "rows in lanes"]) -> Float[Array, "rows out lanes"]:

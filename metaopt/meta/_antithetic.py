@@ -1,5 +1,6 @@
 """Antithetic evolution strategies over episodes: what ES, PES, NRES and ES-Single share."""
 
+import itertools as it
 from typing import Any
 
 import equinox as eqx
@@ -10,6 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from .._core import Learner
 from .._core._trees import select
+from ._batches import over_tasks
 from ._episode import Outcome, Plan, Progress, advance, begin, plan
 from ._partition import average, partition
 from ._persistent import first_deadlines
@@ -35,9 +37,15 @@ class Particles(eqx.Module):
 def draw(trained: Learner, std: float, *, key: PRNGKeyArray) -> Learner:
     """A Gaussian perturbation of the trained leaves."""
     leaves, structure = jtu.tree_flatten(trained)
-    keys = jr.split(key, len(leaves))
-    noise = [std * jr.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)]
-    return jtu.tree_unflatten(structure, noise)
+    # One long draw per dtype: a draw per leaf takes most of the time that compiling takes.
+    dtypes = sorted({x.dtype for x in leaves}, key=str)
+    drawn = {}
+    for dtype, k in zip(dtypes, jr.split(key, len(dtypes)), strict=True):
+        own = [i for i, x in enumerate(leaves) if x.dtype == dtype]
+        stops = list(it.accumulate(leaves[i].size for i in own))
+        parts = jnp.split(std * jr.normal(k, (stops[-1],), dtype), stops[:-1])
+        drawn |= {i: part.reshape(leaves[i].shape) for i, part in zip(own, parts, strict=True)}
+    return jtu.tree_unflatten(structure, [drawn[i] for i in range(len(leaves))])
 
 
 def pair(trained: Learner, noise: Learner) -> Learner:
@@ -144,7 +152,7 @@ def step_particles(
         clock = jnp.where(finite, clock + truncation, deadline)
         return Particles(plan_, progress, noise, clock, deadline, s.index), (grads, value, finite)
 
-    state, (grads, values, finite) = eqx.filter_vmap(one)(state)
+    state, (grads, values, finite) = over_tasks(one, problem, state)
     windows = problem.horizon.mean_truncations(truncation)
     return state, average(grads, values, finite, windows, trained, problem)
 

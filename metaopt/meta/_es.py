@@ -1,13 +1,13 @@
 """Evolution strategies on full inner loops."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, PRNGKeyArray
 
 from .._core import Learner
 from ._antithetic import advance_pair, begin_pair, check_std, draw, pair, slope
+from ._batches import over_tasks
 from ._episode import plan, task_keys
 from ._partition import average, partition
 from .base import AbstractEstimator, MetaGradient, MetaProblem
@@ -61,5 +61,5 @@ class ES(AbstractEstimator[None]):
             _, outcome = advance_pair(particles, rest, problem, drawn, progress, clock, steps=steps, key=run_key)
             return slope(outcome, noise, self.std)
 
-        grads, values, finite = jax.vmap(one)(task_keys(key, problem.tasks))
+        grads, values, finite = over_tasks(one, problem, task_keys(key, problem.tasks))
         return None, average(grads, values, finite, 1.0, trained, problem)

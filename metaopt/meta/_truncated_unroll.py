@@ -8,6 +8,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._core import Learner
+from ._batches import over_tasks
 from ._episode import Outcome, Progress, advance
 from ._partition import partition, penalize
 from ._persistent import Episodes, check_truncation, finish, first_episodes, restart_done
@@ -67,7 +68,7 @@ class TruncatedUnroll(AbstractEstimator[Episodes]):
                 )
 
             keys = jax.vmap(lambda i: jr.fold_in(run_key, i))(state_.index)
-            progress, outcome = eqx.filter_vmap(one)(state_.plan, state_.progress, state_.clock, keys)
+            progress, outcome = over_tasks(one, problem, state_.plan, state_.progress, state_.clock, keys)
             return windows * jnp.mean(outcome.contribution), (state_, progress, outcome)
 
         (_, (state, progress, outcome)), grads = eqx.filter_value_and_grad(loss, has_aux=True)(trained)

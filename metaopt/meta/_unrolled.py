@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
@@ -11,6 +10,7 @@ from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from .._core import Learner
 from .._core._trees import global_norm
+from ._batches import over_tasks
 from ._episode import advance, begin, plan, task_keys
 from ._partition import average, partition, penalize
 from .base import AbstractEstimator, MetaGradient, MetaProblem
@@ -66,7 +66,7 @@ class Unrolled(AbstractEstimator[None]):
             return None, _clipped(one, trained, keys, self.max_norm, problem)
 
         def loss(trained: Learner) -> tuple[Float[Array, ""], Float[Array, " tasks"]]:
-            losses, values = jax.vmap(one, in_axes=(None, 0))(trained, keys)
+            losses, values = over_tasks(lambda key: one(trained, key), problem, keys)
             return jnp.mean(losses), values
 
         (_, values), grads = eqx.filter_value_and_grad(loss, has_aux=True)(trained)
@@ -93,5 +93,5 @@ def _clipped(
 
         return jtu.tree_map(scaled, grads), value, jnp.isfinite(norm) & jnp.isfinite(value)
 
-    grads, values, finite = jax.vmap(clipped)(keys)
+    grads, values, finite = over_tasks(clipped, problem, keys)
     return average(grads, values, finite, 1.0, trained, problem)

@@ -75,6 +75,8 @@ class MetaProblem(eqx.Module):
     - `objective`: the contributions $c_t$.
     - `horizon`: the distribution of $H$.
     - `tasks`: how many tasks make one meta-gradient.
+    - `batch_size`: how many of them run side by side; by default all, which is what accelerators want. With fewer,
+        memory is needed for fewer, and on a CPU what a task needs may stay in cache. Results are the same.
     - `second_order`: whether derivatives flow through the inner gradients. Only the differentiating estimators care;
         without, they are cheaper and biased.
     - `weight_penalty`: $\lambda_w$, on the trainable leaves of the learner.
@@ -87,6 +89,7 @@ class MetaProblem(eqx.Module):
     objective: AbstractObjective[Any]
     horizon: AbstractHorizon
     tasks: int = eqx.field(static=True, default=16)
+    batch_size: int | None = eqx.field(static=True, default=None)
     second_order: bool = eqx.field(static=True, default=True)
     weight_penalty: float = eqx.field(static=True, default=0.0)
     update_penalty: float = eqx.field(static=True, default=0.0)
@@ -95,6 +98,8 @@ class MetaProblem(eqx.Module):
     def __check_init__(self) -> None:
         if self.tasks < 1:
             raise ValueError(f"`tasks` must be at least 1, but {self.tasks} was given.")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"`batch_size` must be at least 1, or `None` for all, but {self.batch_size} was given.")
         for name in ("weight_penalty", "update_penalty"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must not be negative, but {getattr(self, name)} was given.")
