@@ -8,8 +8,6 @@ import optax
 
 from . import _core
 from ._core import AbstractAlgorithm, AbstractTaskFamily, Learner, Optax, from_optax
-from .backend import AbstractBackend
-from .l2o.base import AbstractClock, AbstractHead
 from .meta.base import AbstractEstimator, AbstractHorizon, AbstractObjective
 from .spec import Registry, SpecError, build as _build
 from .spec._error import closest, listed, shown
@@ -60,16 +58,16 @@ DEFAULT: Registry = Registry.of(
             "lstm": "metaopt.l2o:LSTM",
             "rnn_prop": "metaopt.l2o:RNNProp",
         },
-        AbstractHead: {
+        "metaopt.l2o.base:AbstractHead": {
             "plain": "metaopt.l2o:PlainHead",
             "linear": "metaopt.l2o:LinearHead",
             "adam": "metaopt.l2o:AdamHead",
         },
-        AbstractClock: {
+        "metaopt.l2o.base:AbstractClock": {
             "tanh": "metaopt.l2o:TanhClock",
             "horizon": "metaopt.l2o:HorizonClock",
         },
-        AbstractBackend: {
+        "metaopt.backend.base:AbstractBackend": {
             "xla": "metaopt.backend:XLA",
         },
         AbstractTaskFamily: {

@@ -1,7 +1,6 @@
 """Learners against tuned baselines, on the same tasks."""
 
 import dataclasses
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,9 +8,9 @@ import equinox as eqx
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
-from tqdm import tqdm
 
 from .._core import AbstractAlgorithm, AbstractTaskFamily, Learner
+from .._core._progress import progress_bar
 from ._baselines import BASELINES, Baseline
 from ._comparison import Comparison, Run
 from ._curves import Statistic, summarize
@@ -101,7 +100,7 @@ def compare(
     tuning_keys = jr.split(tuning_key, tuning_tasks)
     keys = [jr.split(jr.fold_in(evaluation_key, seed), num_tasks) for seed in range(seeds)]
     total = len(horizons) * (len(named) * (grid.size + seeds) + len(contestants) * seeds)
-    with tqdm(total=total, disable=not progress, unit="run", file=sys.stdout) as bar:
+    with progress_bar(total, done=0, unit="run", enabled=progress) as bar:
         arena = _Arena(family, keys, record_steps(steps, record_every), timing_repeats, bar)
         tuner = _Tuner(arena, family if tuning_family is None else tuning_family, tuning_keys, grid, statistic)
         runs = []

@@ -24,10 +24,10 @@ from .._core import (
     unroll,
     with_horizon,
 )
+from .._core._progress import progress_bar
 from ._episode import task_keys
 from ._interrupts import deferred_interrupts
 from ._partition import partition
-from ._progress import progress_bar
 from .base import AbstractEstimator, MetaProblem
 
 

@@ -186,3 +186,24 @@ def test_unrolled_with_a_norm_bounds_each_task_and_leaves_diverged_ones_out():
     assert int(estimate.nonfinite) == 4 and float(estimate.grads.algorithm.log_rate) == 0.0
     with pytest.raises(ValueError, match="`max_norm` must be positive"):
         Unrolled(max_norm=0.0)
+
+
+@pytest.mark.parametrize("estimator", [Unrolled(), Unrolled(max_norm=1.0), TruncatedUnroll(5), ES(0.01), PES(0.01, 5)])
+def test_tasks_in_batches_give_the_same(estimator):
+    """Batches that divide the number of tasks, that do not, and single tasks."""
+    learner = descent(RATE)
+    found = []
+    for batch_size in (None, 1, 2, 3, 9):
+        batched = problem(tasks=4, batch_size=batch_size)
+        state = estimator.init(learner, batched, key=jr.key(0))
+        for i in range(2):
+            state, estimate = eqx.filter_jit(estimator.estimate)(state, learner, batched, key=jr.key(i))
+        found.append(jax.tree_util.tree_leaves(eqx.filter((state, estimate), eqx.is_inexact_array)))
+    for other in found[1:]:
+        for x, y in zip(found[0], other, strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-5)
+
+
+def test_a_batch_is_not_empty():
+    with pytest.raises(ValueError, match="`batch_size` must be at least 1, or `None` for all, but 0"):
+        problem(batch_size=0)

@@ -45,6 +45,19 @@ def test_merge() -> None:
         both.merge(left)
 
 
+def test_a_kind_can_be_told_by_where_it_is_defined() -> None:
+    place = f"{AbstractRule.__module__}:AbstractRule"
+    for first, second in ((place, AbstractRule), (AbstractRule, place)):
+        registry = Registry.of({first: {"gradient": Gradient}}).register(second, "network", Network)
+        assert registry.names(AbstractRule) == registry.names(place) == ("gradient", "network")
+        assert registry.kinds() == (AbstractRule,)
+        assert registry.get(AbstractRule, "network") is registry.get(place, "network") is Network
+        with pytest.raises(SpecError, match="is not the name of any `AbstractRule`"):
+            registry.get(place, "other")
+    with pytest.raises(TypeError, match="reads `module:attribute`"):
+        Registry().register("AbstractRule", "gradient", Gradient)
+
+
 @pytest.mark.parametrize("name", ["", "Adam", "adam-w", "2d", "_adam", "adam_", "adam__w", "adam w", "adam\n", "ädam"])
 def test_names_are_snake_case(name: str) -> None:
     with pytest.raises(ValueError, match="snake_case"):

@@ -1,8 +1,8 @@
 import sys
 import time
 
-import metaopt.meta._progress as module
-from metaopt.meta._progress import progress_bar
+import metaopt._core._progress as module
+from metaopt._core._progress import progress_bar
 
 
 def test_a_file_gets_lines_and_not_many(capsys):
