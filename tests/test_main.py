@@ -351,5 +351,6 @@ def test_an_error_of_a_process():
 
 def test_a_reader_that_stops_reading():
     with _process("list") as process:
+        assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
         assert process.wait(timeout=120) == 141 and process.stderr.read() == ""
