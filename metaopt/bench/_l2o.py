@@ -168,12 +168,12 @@ def teacher_student(*, full: bool = False) -> Report:
         learner=MLP(8, 2, momentum_decays=(0.9,), head=AdamHead(0.1), clock=HorizonClock()),
         # The logarithm of a minibatch loss, against our own advice: the losses fall by three orders of magnitude, and
         # what is compared in the end is the loss itself, on a batch that training does not see.
-        problem=MetaProblem(TeacherStudent(), MeanLogLoss(floor=1e-4), ConstantHorizon(100)),
+        problem=MetaProblem(TeacherStudent(), MeanLogLoss(floor=1e-4), ConstantHorizon(200), tasks=8),
         estimator=Unrolled(max_norm=1.0),
-        steps=600 if full else 200,
+        steps=600 if full else 240,
         outer_rate=7e-3,
         held_out=TeacherStudent(),
-        horizon=100,
+        horizon=200,
         baselines=("sgd", "momentum", "adam", "adamw", "adam_cosine"),
         rates=np.logspace(-3.0, 1.0, 17),
     )
