@@ -4,6 +4,8 @@ import abc
 from typing import Any, Generic, TypeVar
 
 import equinox as eqx
+import jax
+import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 
@@ -51,6 +53,23 @@ class AbstractTaskFamily(eqx.Module):
     @abc.abstractmethod
     def sample(self, *, key: PRNGKeyArray) -> AbstractTask[Any, Any]:
         """Draw a task."""
+
+
+def check_family(family: AbstractTaskFamily) -> None:
+    """Check by shapes alone that a family can be drawn from inside of `jax.vmap`.
+
+    **Raises:**
+
+    - `TypeError`: if the shapes of its tasks depend on the random key.
+    """
+    try:
+        eqx.filter_eval_shape(lambda key: family.sample(key=key), jr.key(0))
+    except jax.errors.ConcretizationTypeError as error:
+        raise TypeError(
+            f"The tasks of `{type(family).__name__}` cannot be batched: its `sample` makes a Python number of a random "
+            "one, so that shapes or branches depend on the key. All tasks of a family must have the same shapes. Draw "
+            "sizes beforehand and make one family of each, or pad to the largest."
+        ) from error
 
 
 class SingleTask(AbstractTaskFamily):

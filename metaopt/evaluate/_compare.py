@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from .._core import AbstractAlgorithm, AbstractTaskFamily, Learner
 from .._core._progress import progress_bar
+from .._core._task import check_family
 from ._baselines import BASELINES, Baseline
 from ._comparison import Comparison, Run
 from ._curves import Statistic, summarize
@@ -79,6 +80,7 @@ def compare(
 
     - `ValueError`: if a number is out of range, a name is unknown or used twice, there is nothing to compare, or
         `learners` holds an empty sequence or one that is longer than `seeds`.
+    - `TypeError`: if the tasks of a family differ in shape.
     """
     record_every = max(1, steps // 100) if record_every is None else record_every
     tuning_tasks = num_tasks if tuning_tasks is None else tuning_tasks
@@ -93,6 +95,8 @@ def compare(
     horizons = tuple(dict.fromkeys(horizons))
     if not horizons or not (learners or baselines):
         raise ValueError("There is nothing to compare: `horizons`, or both `learners` and `baselines`, are empty.")
+    for each in [family] if tuning_family is None else [family, tuning_family]:
+        check_family(each)
     contestants = {name: _members(name, learner, seeds) for name, learner in learners.items()}
     named = _named(baselines, contestants)
     grid = np.logspace(-3.5, 0.5, 15) if rates is None else np.asarray(rates, float)

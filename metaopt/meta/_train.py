@@ -25,6 +25,7 @@ from .._core import (
     with_horizon,
 )
 from .._core._progress import progress_bar
+from .._core._task import check_family
 from ._episode import task_keys
 from ._interrupts import deferred_interrupts
 from ._partition import partition
@@ -174,6 +175,7 @@ def meta_train(
     **Raises:**
 
     - `ValueError`: for a `steps`, `validate_every` or `checkpoint_every` below 1, or `resume` without `checkpoint`.
+    - `TypeError`: if the tasks of a family differ in shape.
     - `OSError`: if the checkpoint cannot be written; tried before training starts.
     - [`metaopt.CheckpointError`][]: if the checkpoint to resume from is damaged or does not fit.
     """
@@ -184,6 +186,8 @@ def meta_train(
             raise ValueError(f"`{name}` must be at least 1, but {number} was given.")
     if resume and checkpoint is None:
         raise ValueError("`resume=True` needs the `checkpoint` file to resume from.")
+    for family in [problem.family] if validation is None else [problem.family, validation]:
+        check_family(family)
     run = _Run(learner, problem, estimator, outer, steps, key, checkpoint, resume)
     periods = [checkpoint_every] if checkpoint is not None else []
     periods += [validate_every] if validation is not None else []
