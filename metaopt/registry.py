@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import optax
+from jax.sharding import Mesh
 
 from . import _core
 from ._core import AbstractAlgorithm, AbstractTaskFamily, Learner, Optax, from_optax
@@ -99,6 +100,10 @@ DEFAULT: Registry = Registry.of(
             "pes": "metaopt.meta:PES",
             "nres": "metaopt.meta:NRES",
             "es_single": "metaopt.meta:ESSingle",
+            "task_parallel": "metaopt.meta:TaskParallel",
+        },
+        Mesh: {
+            "mesh": "metaopt.sharding:make_mesh",
         },
     }
 )

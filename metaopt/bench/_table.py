@@ -7,11 +7,11 @@ BENCHMARKS: dict[str, Benchmark] = {
     "l2o-digits": Benchmark(
         "a learned optimizer on held-out handwritten digits against tuned ones",
         "metaopt.bench._l2o:digits",
-        5,
+        9,
         "extra `data`",
     ),
     "l2o-teacher-student": Benchmark(
-        "a learned optimizer on teacher-student regression against tuned ones", "metaopt.bench._l2o:teacher_student", 5
+        "a learned optimizer on teacher-student regression against tuned ones", "metaopt.bench._l2o:teacher_student", 12
     ),
     "l2o-quadratics": Benchmark(
         "a learned LSTM on random quadratics against tuned Adam", "metaopt.bench._l2o:quadratics", 5

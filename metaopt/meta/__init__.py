@@ -11,6 +11,7 @@ from ._objectives import (
 )
 from ._partition import only as only
 from ._pes import PES as PES
+from ._task_parallel import TaskParallel as TaskParallel
 from ._train import (
     History as History,
     MetaResult as MetaResult,

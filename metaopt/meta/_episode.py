@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
-from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from .._core import AbstractTask, Inner, Learner, inner_step, with_horizon
 from .._core._trees import add_up, compute_dtype, select
@@ -110,8 +110,3 @@ def _squared_distance(new: PyTree, old: PyTree) -> Float[Array, ""]:
     return add_up(
         [jnp.sum(jnp.square((a - b).astype(compute_dtype(a.dtype)))) for a, b in pairs if eqx.is_inexact_array(a)]
     )
-
-
-def task_keys(key: PRNGKeyArray, tasks: int) -> Key[Array, " tasks"]:
-    """One key per task, by its index: the same whatever the tasks are spread over."""
-    return jax.vmap(lambda i: jr.fold_in(key, i))(jnp.arange(tasks))

@@ -8,7 +8,8 @@ from jaxtyping import Array, PRNGKeyArray
 from .._core import Learner
 from ._antithetic import advance_pair, begin_pair, check_std, draw, pair, slope
 from ._batches import over_tasks
-from ._episode import plan, task_keys
+from ._devices import task_indices, task_keys
+from ._episode import plan
 from ._partition import average, partition
 from .base import AbstractEstimator, MetaGradient, MetaProblem
 
@@ -61,5 +62,5 @@ class ES(AbstractEstimator[None]):
             _, outcome = advance_pair(particles, rest, problem, drawn, progress, clock, steps=steps, key=run_key)
             return slope(outcome, noise, self.std)
 
-        grads, values, finite = over_tasks(one, problem, task_keys(key, problem.tasks))
+        grads, values, finite = over_tasks(one, problem, task_keys(key, task_indices(problem)))
         return None, average(grads, values, finite, 1.0, trained, problem)

@@ -9,6 +9,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, PyTree
 
 from .._core import Learner
+from ._devices import total
 from .base import MetaGradient, MetaProblem
 
 
@@ -63,8 +64,21 @@ def average(
     grads: PyTree, values: Array, finite: Array, scale: float, trained: Learner, problem: MetaProblem
 ) -> MetaGradient:
     """The mean over the tasks that stayed finite."""
-    count = jnp.maximum(jnp.sum(finite), 1)
-    grads = jtu.tree_map(lambda g: scale * jnp.sum(g, 0) / count.astype(g.dtype), grads)
-    value = jnp.sum(jnp.where(finite, values, 0.0)) / count.astype(values.dtype)
-    value = jnp.where(jnp.any(finite), value, jnp.nan)
-    return MetaGradient(penalize(grads, trained, problem), value, jnp.sum(~finite).astype(jnp.int32))
+    # Counts are floating-point numbers, so that all sums go into one all-reduce.
+    seen = [jnp.where(finite, values, 0.0), finite.astype(values.dtype), (~finite).astype(values.dtype)]
+    sums, seen = jtu.tree_map(lambda x: jnp.sum(x, 0), (grads, seen))
+    sums, (value, kept, lost) = total((sums, seen), problem)
+    count = jnp.maximum(kept, 1)
+    grads = jtu.tree_map(lambda s: scale * s / count.astype(s.dtype), sums)
+    value = jnp.where(kept > 0, value / count, jnp.nan)
+    return MetaGradient(penalize(grads, trained, problem), value, lost.astype(jnp.int32))
+
+
+def mean_of_sums(
+    grads: PyTree, values: Array, nonfinite: Array, scale: float, trained: Learner, problem: MetaProblem
+) -> MetaGradient:
+    """The mean over all tasks, of gradients that are sums over those of this device."""
+    seen = [jnp.sum(values), jnp.sum(nonfinite.astype(values.dtype)), jnp.asarray(values.size, values.dtype)]
+    grads, (value, lost, count) = total((grads, seen), problem)
+    grads = jtu.tree_map(lambda g: scale * g / count.astype(g.dtype), grads)
+    return MetaGradient(penalize(grads, trained, problem), value / count, lost.astype(jnp.int32))

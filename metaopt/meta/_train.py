@@ -26,7 +26,7 @@ from .._core import (
 )
 from .._core._progress import progress_bar
 from .._core._task import check_family
-from ._episode import task_keys
+from ._devices import task_keys
 from ._interrupts import deferred_interrupts
 from ._partition import partition
 from .base import AbstractEstimator, MetaProblem
@@ -102,7 +102,7 @@ def validate(
         trajectory = unroll(learner, task, steps=steps, key=run_key)
         return task.measure(trajectory.params, key=measure_key)
 
-    values = jax.vmap(one)(task_keys(key, tasks))
+    values = jax.vmap(one)(task_keys(key, jnp.arange(tasks)))
     mean = jnp.mean(values)
     return jnp.where(jnp.isfinite(mean), mean, jnp.inf)
 

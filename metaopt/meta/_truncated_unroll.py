@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from .._core import Learner
 from ._batches import over_tasks
 from ._episode import Outcome, Progress, advance
-from ._partition import partition, penalize
+from ._partition import mean_of_sums, partition
 from ._persistent import Episodes, check_truncation, finish, first_episodes, restart_done
 from .base import AbstractEstimator, MetaGradient, MetaProblem
 
@@ -69,13 +69,10 @@ class TruncatedUnroll(AbstractEstimator[Episodes]):
 
             keys = jax.vmap(lambda i: jr.fold_in(run_key, i))(state_.index)
             progress, outcome = over_tasks(one, problem, state_.plan, state_.progress, state_.clock, keys)
-            return windows * jnp.mean(outcome.contribution), (state_, progress, outcome)
+            return jnp.sum(outcome.contribution), (state_, progress, outcome)
 
         (_, (state, progress, outcome)), grads = eqx.filter_value_and_grad(loss, has_aux=True)(trained)
         progress = jtu.tree_map(lambda x: jax.lax.stop_gradient(x) if eqx.is_array(x) else x, progress)
         finite = jnp.isfinite(outcome.contribution)
         state = finish(state, progress, self.truncation, finite)
-        estimate = MetaGradient(
-            penalize(grads, trained, problem), jnp.mean(outcome.value), jnp.sum(~finite).astype(jnp.int32)
-        )
-        return state, estimate
+        return state, mean_of_sums(grads, outcome.value, ~finite, windows, trained, problem)

@@ -11,8 +11,9 @@ from jaxtyping import Array, Float, Key, PRNGKeyArray
 from .._core import Learner
 from .._core._trees import global_norm
 from ._batches import over_tasks
-from ._episode import advance, begin, plan, task_keys
-from ._partition import average, partition, penalize
+from ._devices import task_indices, task_keys
+from ._episode import advance, begin, plan
+from ._partition import average, mean_of_sums, partition
 from .base import AbstractEstimator, MetaGradient, MetaProblem
 
 
@@ -51,7 +52,7 @@ class Unrolled(AbstractEstimator[None]):
         self, state: None, learner: Learner, problem: MetaProblem, *, key: PRNGKeyArray
     ) -> tuple[None, MetaGradient]:
         trained, rest = partition(learner, problem)
-        keys = task_keys(key, problem.tasks)
+        keys = task_keys(key, task_indices(problem))
 
         def one(trained: Learner, key: PRNGKeyArray) -> tuple[Float[Array, ""], Float[Array, ""]]:
             learner = eqx.combine(trained, rest)
@@ -67,11 +68,10 @@ class Unrolled(AbstractEstimator[None]):
 
         def loss(trained: Learner) -> tuple[Float[Array, ""], Float[Array, " tasks"]]:
             losses, values = over_tasks(lambda key: one(trained, key), problem, keys)
-            return jnp.mean(losses), values
+            return jnp.sum(losses), values
 
         (_, values), grads = eqx.filter_value_and_grad(loss, has_aux=True)(trained)
-        nonfinite = jnp.sum(~jnp.isfinite(values)).astype(jnp.int32)
-        return None, MetaGradient(penalize(grads, trained, problem), jnp.mean(values), nonfinite)
+        return None, mean_of_sums(grads, values, ~jnp.isfinite(values), 1.0, trained, problem)
 
 
 def _clipped(

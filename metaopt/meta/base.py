@@ -77,6 +77,7 @@ class MetaProblem(eqx.Module):
     - `tasks`: how many tasks make one meta-gradient.
     - `batch_size`: how many of them run side by side; by default all, which is what accelerators want. With fewer,
         memory is needed for fewer, and on a CPU what a task needs may stay in cache. Results are the same.
+    - `axis`: the mesh axis that the tasks are spread over; [`metaopt.meta.TaskParallel`][] sets it, on each device.
     - `second_order`: whether derivatives flow through the inner gradients. Only the differentiating estimators care;
         without, they are cheaper and biased.
     - `weight_penalty`: $\lambda_w$, on the trainable leaves of the learner.
@@ -90,6 +91,7 @@ class MetaProblem(eqx.Module):
     horizon: AbstractHorizon
     tasks: int = eqx.field(static=True, default=16)
     batch_size: int | None = eqx.field(static=True, default=None)
+    axis: str | None = eqx.field(static=True, default=None)
     second_order: bool = eqx.field(static=True, default=True)
     weight_penalty: float = eqx.field(static=True, default=0.0)
     update_penalty: float = eqx.field(static=True, default=0.0)

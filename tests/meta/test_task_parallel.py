@@ -1,0 +1,111 @@
+"""Tasks that are spread over devices give the same, with one meeting of the devices."""
+
+import re
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.random as jr
+import jax.tree_util as jtu
+import numpy as np
+import optax
+import pytest
+
+import metaopt
+from metaopt.l2o import Controller
+from metaopt.meta import (
+    ES,
+    NRES,
+    PES,
+    AbstractEstimator,
+    ConstantHorizon,
+    ESSingle,
+    MeanLoss,
+    MetaProblem,
+    TaskParallel,
+    TruncatedUnroll,
+    Unrolled,
+    meta_train,
+)
+from metaopt.sharding import make_mesh
+from metaopt.tasks import Quadratics
+
+
+DIFFERENTIATING = [Unrolled(), Unrolled(max_norm=1.0), TruncatedUnroll(5)]
+ESTIMATORS = [*DIFFERENTIATING, ES(), PES(0.01, 5), NRES(0.01, 5), ESSingle(0.01, 5)]
+
+
+def _problem(tasks: int = 8, **options: Any) -> MetaProblem:
+    return MetaProblem(Quadratics(3), MeanLoss(), ConstantHorizon(10), tasks=tasks, weight_penalty=0.01, **options)
+
+
+def _run(estimator: AbstractEstimator[Any], problem: MetaProblem, steps: int = 3) -> Any:
+    learner = metaopt.Learner(Controller(0.05, hidden_size=2))
+    state, estimate = estimator.init(learner, problem, key=jr.key(0)), eqx.filter_jit(estimator.estimate)
+    seen = []
+    for i in range(steps):
+        state, found = estimate(state, learner, problem, key=jr.key(i))
+        seen.append(found)
+    return jtu.tree_map(np.asarray, eqx.filter(seen, eqx.is_array))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_any_number_of_devices_gives_the_same(estimator: AbstractEstimator[Any], x64: None) -> None:
+    wanted = _run(estimator, _problem())
+    for devices in (1, 2, 8):
+        found = _run(TaskParallel(estimator, make_mesh(tasks=devices)), _problem())
+        for x, y in zip(jtu.tree_leaves(found), jtu.tree_leaves(wanted), strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-11, atol=1e-13)
+
+
+def test_batches_on_each_device(x64: None) -> None:
+    found = _run(TaskParallel(PES(0.01, 5), make_mesh(tasks=2)), _problem(batch_size=1))
+    for x, y in zip(jtu.tree_leaves(found), jtu.tree_leaves(_run(PES(0.01, 5), _problem())), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_devices_meet_once(estimator: AbstractEstimator[Any]) -> None:
+    parallel, problem = TaskParallel(estimator, make_mesh(tasks=4)), _problem()
+    learner = metaopt.Learner(Controller(0.05, hidden_size=2))
+    state = parallel.init(learner, problem, key=jr.key(0))
+    dynamic, static = eqx.partition((state, learner), eqx.is_array)
+
+    @jax.jit
+    def estimate(dynamic: Any, key: jax.Array) -> Any:
+        return eqx.filter(parallel.estimate(*eqx.combine(dynamic, static), problem, key=key), eqx.is_array)
+
+    text = estimate.lower(dynamic, jr.key(1)).compile().as_text() or ""
+    counts = {
+        name: len(re.findall(rf"= [^\n]*\b{name}(?:-start)?\(", text))
+        for name in ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
+    }
+    assert counts == {name: int(name == "all-reduce") for name in counts}
+
+
+def test_the_driver_takes_it(tmp_path: Any) -> None:
+    def train(estimator: AbstractEstimator[Any], steps: int, **options: Any) -> Any:
+        outer = metaopt.from_optax(optax.adam, learning_rate=0.01)
+        learner = metaopt.Learner(Controller(0.05, hidden_size=2))
+        return meta_train(
+            learner, _problem(), estimator=estimator, outer=outer, steps=steps, key=jr.key(0), progress=False, **options
+        )
+
+    parallel = TaskParallel(PES(0.01, 5), make_mesh(tasks=4))
+    whole = train(parallel, 6)
+    train(parallel, 3, checkpoint=tmp_path / "run")
+    resumed = train(parallel, 6, checkpoint=tmp_path / "run", resume=True)
+    alone = train(PES(0.01, 5), 6)
+    for x, y, z in zip(*(jtu.tree_leaves(r.last) for r in (whole, resumed, alone)), strict=True):
+        np.testing.assert_array_equal(x, y)
+        np.testing.assert_allclose(x, z, rtol=1e-3, atol=1e-5)
+
+
+def test_uneven_shares_and_wrong_meshes_are_refused() -> None:
+    learner, parallel = metaopt.Learner(Controller(0.05)), TaskParallel(ES(), make_mesh(tasks=4))
+    with pytest.raises(ValueError, match="6 tasks cannot be spread evenly over 4 devices. Use a multiple of 4"):
+        parallel.init(learner, _problem(6), key=jr.key(0))
+    with pytest.raises(ValueError, match="The mesh needs an axis `tasks`"):
+        TaskParallel(ES(), jax.make_mesh((2,), ("other",), axis_types=(jax.sharding.AxisType.Auto,)))
+    with pytest.raises(ValueError, match="spread over devices already"):
+        TaskParallel(parallel, make_mesh(tasks=4))
