@@ -72,7 +72,8 @@ class TaskParallel(AbstractEstimator[S]):
             out_specs=(split, whole),
             check_vma=False,
         )
-        return eqx.combine(mapped(*dynamic, key), rest[0])
+        own, learner, share = dynamic
+        return eqx.combine(mapped(own, learner, share, key), rest[0])
 
     def _share(self, problem: MetaProblem) -> MetaProblem:
         """The problem of one device."""

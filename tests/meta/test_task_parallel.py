@@ -73,7 +73,8 @@ def test_devices_meet_once(estimator: AbstractEstimator[Any]) -> None:
 
     @jax.jit
     def estimate(dynamic: Any, key: jax.Array) -> Any:
-        return eqx.filter(parallel.estimate(*eqx.combine(dynamic, static), problem, key=key), eqx.is_array)
+        state, learner = eqx.combine(dynamic, static)
+        return eqx.filter(parallel.estimate(state, learner, problem, key=key), eqx.is_array)
 
     text = estimate.lower(dynamic, jr.key(1)).compile().as_text() or ""
     counts = {
