@@ -89,7 +89,8 @@ def _kinds() -> dict[str, type]:
     for kind in DEFAULT.kinds():
         words = "".join(f"-{c.lower()}" if c.isupper() else c for c in kind.__name__.removeprefix("Abstract"))
         word = words.removeprefix("-")
-        kinds[word[:-1] + "ies" if word.endswith("y") else word + "s"] = kind
+        ending = "ies" if word.endswith("y") else "es" if word.endswith("sh") else "s"
+        kinds[word.removesuffix("y") + ending] = kind
     return kinds
 
 

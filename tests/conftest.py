@@ -1,9 +1,13 @@
 """Settings shared by all tests: many faked devices, strict promotion, checked shapes, a cache of compiled programs."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would processes that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before jax is imported: these are the defaults of the processes that tests start, too.
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metaopt" / "xla"

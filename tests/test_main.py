@@ -55,7 +55,7 @@ def test_list_shows_all_kinds_and_entries(metaopt_):
     assert status == 0 and err == ""
     assert re.findall("^(\\S+):$", out, re.MULTILINE) == [
         *("algorithms", "heads", "clocks", "backends", "task-families", "objectives", "horizons", "estimators"),
-        *("runs", "benches"),
+        *("meshes", "runs", "benches"),
     ]
     for kind in DEFAULT.kinds():
         for name in DEFAULT.names(kind):

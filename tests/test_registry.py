@@ -22,6 +22,7 @@ REQUIRED = {
     "constant": {"longest": 10},
     "log_uniform": {"shortest": 5, "longest": 10},
     "time_to_target": {"target": 0.1},
+    "task_parallel": {"inner": "pes", "mesh": "mesh"},
 }
 PACKAGES = {"digits_mlp": "sklearn", "digits_conv": "sklearn", "mnist_1d": "mnist1d"}
 

@@ -99,5 +99,8 @@ def test_a_missing_matplotlib_is_explained(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_no_window_is_opened() -> None:
+    import matplotlib._pylab_helpers as windows
+
+    before = windows.Gcf.get_num_fig_managers()
     plot(_comparison())
-    assert "matplotlib.pyplot" not in sys.modules
+    assert windows.Gcf.get_num_fig_managers() == before
