@@ -91,6 +91,20 @@ def network(key: Array, hidden: int = 4) -> Network:
     return Network(shifted)
 
 
+def apply(
+    backend: XLA, net: Network, context: Array, tensors: Sequence[Tensor], pointwise: Pointwise = POINTWISE
+) -> list[Array]:
+    """The kernel, compiled as a whole."""
+    shapes = [tensor.shape for tensor in tensors]
+
+    @jax.jit
+    def compiled(net: Network, context: Array, operands: list[Any]) -> list[Array]:
+        own = [Tensor(o, shape) for o, shape in zip(operands, shapes, strict=True)]
+        return backend.pointwise_network(pointwise, net, context, own)
+
+    return compiled(net, context, [tensor.operands for tensor in tensors])
+
+
 def by_definition(network: Network, context: Array, tensor: Tensor) -> np.ndarray:
     x: Any = Operands(*(np.asarray(leaf, np.float64) for leaf in tensor.operands))  # type: ignore[arg-type]
     values = [x.param, x.row, x.stack[0] * x.col, x.stack[1] * x.col, np.exp(x.col), np.sin(x.stack[1])]
@@ -110,9 +124,7 @@ def test_it_is_what_its_definition_says(
     backend: XLA, shape: tuple[int, ...], x64: None, getkey: Callable[[], Array]
 ) -> None:
     net, context, tensor = network(getkey()), jr.normal(getkey(), (CONTEXT,)), make(shape, getkey())
-    (found,) = jax.jit(lambda n, c, o: backend.pointwise_network(POINTWISE, n, c, [Tensor(o, shape)]))(
-        net, context, tensor.operands
-    )
+    (found,) = apply(backend, net, context, [tensor])
     assert found.shape == shape and found.dtype == jnp.float64
     np.testing.assert_allclose(found, by_definition(net, context, tensor), rtol=1e-10, atol=1e-12)
 
@@ -120,7 +132,7 @@ def test_it_is_what_its_definition_says(
 @pytest.mark.parametrize("backend", BACKENDS.values(), ids=BACKENDS.keys())
 def test_single_precision_is_accurate(backend: XLA, getkey: Callable[[], Array]) -> None:
     net, context, tensor = network(getkey()), jr.normal(getkey(), (CONTEXT,)), make((200, 130), getkey())
-    (found,) = backend.pointwise_network(POINTWISE, net, context, [tensor])
+    (found,) = apply(backend, net, context, [tensor])
     assert found.dtype == jnp.float32
     np.testing.assert_allclose(found, by_definition(net, context, tensor), rtol=1e-4, atol=1e-5)
 
@@ -130,7 +142,7 @@ def test_many_tensors_of_mixed_size_and_precision(x64: None, getkey: Callable[[]
     shapes = [(3, 4), (), (0,), (80, 80), (7,), (1500,), (0, 3), (900,), (2, 3, 4)]
     dtypes = [jnp.float32, jnp.float64] * 5
     tensors = [make(shape, getkey(), dtype) for shape, dtype in zip(shapes, dtypes, strict=False)]
-    found = XLA(block=1024).pointwise_network(POINTWISE, net, context, tensors)
+    found = apply(XLA(block=1024), net, context, tensors)
     for tensor, array in zip(tensors, found, strict=True):
         assert array.shape == tensor.shape and array.dtype == tensor.operands.param.dtype
         if array.size:
@@ -143,9 +155,9 @@ def test_features_without_rows_and_columns_need_no_matrix(x64: None, getkey: Cal
     net, x = Network.create([2, 6, 1], key=getkey()), jr.normal(getkey(), (3, 5001))
     none = jnp.zeros(0)
     tensors = [Tensor(x, x.shape)]
-    (gathered,) = XLA(block=10**9).pointwise_network(pointwise, net, none, tensors)
-    (tiled,) = XLA(block=1000, unroll=0).pointwise_network(pointwise, net, none, tensors)
-    (unrolled,) = XLA(block=1000).pointwise_network(pointwise, net, none, tensors)
+    (gathered,) = apply(XLA(block=10**9), net, none, tensors, pointwise)
+    (tiled,) = apply(XLA(block=1000, unroll=0), net, none, tensors, pointwise)
+    (unrolled,) = apply(XLA(block=1000), net, none, tensors, pointwise)
     np.testing.assert_allclose(tiled, gathered, rtol=1e-12)
     np.testing.assert_allclose(unrolled, gathered, rtol=1e-12)
 
@@ -168,15 +180,16 @@ def test_gradients_are_right(backend: XLA, shape: tuple[int, ...], x64: None, ge
     def loss(*arguments: object) -> Array:
         return _loss(backend, shape, *arguments)  # type: ignore[arg-type]
 
+    @jax.jit
     def along(step: float) -> Array:
         return loss(*jax.tree_util.tree_map(lambda a, t: a + step * t, arguments, tangents))
 
     reverse = jax.tree_util.tree_leaves(jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(*arguments))
     slope = sum(float(jnp.sum(g * d)) for g, d in zip(reverse, directions, strict=True))
     np.testing.assert_allclose(slope, (along(1e-6) - along(-1e-6)) / 2e-6, rtol=1e-5)
-    _, forward = jax.jvp(loss, arguments, tangents)
+    forward = jax.jit(lambda x, t: jax.jvp(loss, x, t)[1])(arguments, tangents)
     np.testing.assert_allclose(forward, slope, rtol=1e-9)
-    gathered = jax.grad(lambda *a: _loss(BACKENDS["gathered"], shape, *a), argnums=(0, 1, 2))(*arguments)
+    gathered = jax.jit(jax.grad(lambda *a: _loss(BACKENDS["gathered"], shape, *a), argnums=(0, 1, 2)))(*arguments)
     for mine, theirs in zip(reverse, jax.tree_util.tree_leaves(gathered), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12)
 
@@ -188,13 +201,13 @@ def test_particles_with_their_own_weights(backend: XLA, x64: None, getkey: Calla
     context = jr.normal(getkey(), (CONTEXT,))
     tensors = [jax.vmap(lambda k, s=shape: make(s, k).operands)(jr.split(getkey(), 3)) for shape in shapes]
 
-    def apply(net: Network, operands: list[Operands]) -> list[Array]:
+    def kernel(net: Network, operands: list[Operands]) -> list[Array]:
         own = [Tensor(o, shape) for o, shape in zip(operands, shapes, strict=True)]
         return backend.pointwise_network(POINTWISE, net, context, own)
 
-    together = jax.jit(jax.vmap(apply))(net, tensors)
+    together, single = jax.jit(jax.vmap(kernel))(net, tensors), jax.jit(kernel)
     for index in range(3):
-        alone = apply(*jax.tree_util.tree_map(lambda leaf: leaf[index], (net, tensors)))
+        alone = single(*jax.tree_util.tree_map(lambda leaf: leaf[index], (net, tensors)))
         for a, b in zip(together, alone, strict=True):
             np.testing.assert_allclose(a[index], b, rtol=1e-11, atol=1e-13)
 
@@ -208,11 +221,11 @@ def test_sharded_tensors(backend: XLA, spec: PartitionSpec, x64: None, getkey: C
     assert len(param.sharding.device_set) == 8
 
     @jax.jit
-    def apply(operands: Operands) -> Array:
+    def kernel(operands: Operands) -> Array:
         return backend.pointwise_network(POINTWISE, net, context, [Tensor(operands, (64, 72))])[0]
 
-    sharded = apply(tensor.operands._replace(param=param))
-    np.testing.assert_allclose(sharded, apply(tensor.operands), rtol=1e-12, atol=1e-14)
+    sharded = kernel(tensor.operands._replace(param=param))
+    np.testing.assert_allclose(sharded, kernel(tensor.operands), rtol=1e-12, atol=1e-14)
 
 
 def test_a_backend_is_static() -> None:
