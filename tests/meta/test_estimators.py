@@ -190,10 +190,10 @@ def test_unrolled_with_a_norm_bounds_each_task_and_leaves_diverged_ones_out():
 
 @pytest.mark.parametrize("estimator", [Unrolled(), Unrolled(max_norm=1.0), TruncatedUnroll(5), ES(0.01), PES(0.01, 5)])
 def test_tasks_in_batches_give_the_same(estimator):
-    """Batches that divide the number of tasks, that do not, and single tasks."""
+    """Single tasks, and batches that do not divide their number."""
     learner = descent(RATE)
     found = []
-    for batch_size in (None, 1, 2, 3, 9):
+    for batch_size in (None, 1, 3):
         batched = problem(tasks=4, batch_size=batch_size)
         state, seen = estimator.init(learner, batched, key=jr.key(0)), []
         for i in range(2):

@@ -49,13 +49,22 @@ def _run(estimator: AbstractEstimator[Any], problem: MetaProblem, steps: int = 3
     return jtu.tree_map(np.asarray, eqx.filter(seen, eqx.is_array))
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_any_number_of_devices_gives_the_same(estimator: AbstractEstimator[Any], x64: None) -> None:
+def _assert_same(estimator: AbstractEstimator[Any], devices: tuple[int, ...]) -> None:
     wanted = _run(estimator, _problem())
-    for devices in (1, 2, 8):
-        found = _run(TaskParallel(estimator, make_mesh(tasks=devices)), _problem())
+    for number in devices:
+        found = _run(TaskParallel(estimator, make_mesh(tasks=number)), _problem())
         for x, y in zip(jtu.tree_leaves(found), jtu.tree_leaves(wanted), strict=True):
             np.testing.assert_allclose(x, y, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_eight_devices_give_the_same_as_one(estimator: AbstractEstimator[Any], x64: None) -> None:
+    _assert_same(estimator, (8,))
+
+
+@pytest.mark.parametrize("estimator", [Unrolled(max_norm=1.0), PES(0.01, 5)])
+def test_any_number_of_devices_gives_the_same(estimator: AbstractEstimator[Any], x64: None) -> None:
+    _assert_same(estimator, (1, 2, 4))
 
 
 def test_batches_on_each_device(x64: None) -> None:
