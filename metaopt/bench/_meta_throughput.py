@@ -1,8 +1,10 @@
 """How fast meta-training runs: inner steps per second of PES, against a peer in the same run."""
 
+import os
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
@@ -13,7 +15,8 @@ from jaxtyping import Array, PRNGKeyArray
 
 from .._core import Learner, from_optax
 from ..l2o import MLP
-from ..meta import PES, ConstantHorizon, MeanLoss, MetaProblem, MetaState, meta_step
+from ..meta import PES, ConstantHorizon, MeanLoss, MetaProblem, MetaState, TaskParallel, meta_step
+from ..sharding import make_mesh
 from ..tasks import DigitsMLP
 from . import _peers
 from .base import Claim, Report
@@ -23,11 +26,22 @@ _TASKS, _TRUNCATION, _HORIZON = 16, 20, 100
 _INNER_STEPS = 2 * _TASKS * _TRUNCATION
 
 
-def _compile(chunk: int) -> tuple[Callable[[MetaState, PRNGKeyArray], MetaState], MetaState, float]:
+def _available() -> int:
+    """How many devices the tasks can be spread over: on CPU one per core, if nothing has run in this process yet."""
+    try:
+        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    except RuntimeError:
+        pass
+    return max(n for n in range(1, _TASKS + 1) if _TASKS % n == 0 and n <= len(jax.devices()))
+
+
+def _compile(chunk: int, devices: int) -> tuple[Callable[[MetaState, PRNGKeyArray], MetaState], MetaState, float]:
     """A program of `chunk` meta-steps, a state to start it from, and the seconds that compiling took."""
     learner = Learner(MLP(hidden_size=32, hidden_layers=2))
     problem = MetaProblem(DigitsMLP("train"), MeanLoss(), ConstantHorizon(_HORIZON), tasks=_TASKS, batch_size=1)
     estimator = PES(0.01, _TRUNCATION)
+    if devices > 1:
+        estimator = TaskParallel(estimator, make_mesh(tasks=devices))
     outer = from_optax(optax.adam, learning_rate=1e-3)
     zero = jnp.zeros((), jnp.int32)
     estimator_state = eqx.filter_jit(estimator.init)(learner, problem, key=jr.key(0))
@@ -48,10 +62,10 @@ def _compile(chunk: int) -> tuple[Callable[[MetaState, PRNGKeyArray], MetaState]
     return program, dynamic, time.perf_counter() - begun
 
 
-def _measure(blocks: int) -> tuple[float, float, float]:
+def _measure(blocks: int, devices: int = 1) -> tuple[float, float, float]:
     """Compile seconds, inner steps per second, inner steps per CPU-second (medians)."""
     chunk = 10
-    program, state, compile_seconds = _compile(chunk)
+    program, state, compile_seconds = _compile(chunk, devices)
     state = jax.block_until_ready(program(state, jr.key(0)))
     wall, cpu = [], []
     for i in range(blocks):
@@ -63,15 +77,20 @@ def _measure(blocks: int) -> tuple[float, float, float]:
     return compile_seconds, steps / statistics.median(wall), steps / statistics.median(cpu)
 
 
-def _alternate(blocks: int, rounds: int) -> tuple[list[tuple[float, float, float]], list[dict], str]:
-    """Measure ourselves and the peer in turns."""
-    ours, peers = [_measure(blocks)], []
+_Measured: TypeAlias = dict[int, list[tuple[float, float, float]]]
+
+
+def _alternate(blocks: int, rounds: int) -> tuple[_Measured, list[dict[str, Any]], str]:
+    """Measure ourselves, on one device and on all, and the peer in turns."""
+    ours: _Measured = {devices: [_measure(blocks, devices)] for devices in sorted({1, _available()})}
+    peers = []
     for _ in range(rounds):
         try:
             peers.append(_peers.run(_peers.opifex(), "opifex_throughput.py", timeout=600))
         except (_peers.PeerUnavailable, _peers.PeerFailed) as error:
             return ours, peers, f"opifex was not measured: {error}"
-        ours.append(_measure(blocks))
+        for devices, measured in ours.items():
+            measured.append(_measure(blocks, devices))
     return ours, peers, ""
 
 
@@ -85,19 +104,21 @@ def run(*, full: bool = False) -> Report:
         ours, peers, note = _alternate(blocks, rounds)
     finally:
         jax.config.update("jax_enable_compilation_cache", cached)
-    compile_seconds = statistics.median(m[0] for m in ours)
-    speed = statistics.median(m[1] for m in ours)
-    cpu_speed = statistics.median(m[2] for m in ours)
-    rows = [
-        {
-            "library": "metaopt",
-            "inner steps/s": speed,
-            "inner steps/CPU-s": cpu_speed,
-            "compile s": compile_seconds,
-            "rounds": len(ours),
-        }
-    ]
-    claims = [Claim("compile_seconds", compile_seconds, "median over rounds, no cache")]
+    rows, medians = [], {}
+    for devices, measured in ours.items():
+        compile_seconds, speed, cpu_speed = (statistics.median(m[i] for m in measured) for i in range(3))
+        medians[devices] = (speed, cpu_speed)
+        rows.append(
+            {
+                "library": f"metaopt, {devices} device{'s' if devices > 1 else ''}",
+                "inner steps/s": speed,
+                "inner steps/CPU-s": cpu_speed,
+                "compile s": compile_seconds,
+                "rounds": len(measured),
+            }
+        )
+    most = max(medians)
+    claims = [Claim("compile_seconds", rows[-1]["compile s"], f"on {most} devices; median over rounds, no cache")]
     if peers:
         peer_speed = statistics.median(p["inner_steps_per_second"] for p in peers)
         peer_cpu = statistics.median(p["inner_steps_per_cpu_second"] for p in peers)
@@ -110,8 +131,11 @@ def run(*, full: bool = False) -> Report:
                 "rounds": len(peers),
             }
         )
-        note = f"per CPU-second {cpu_speed / peer_cpu:.2f}x; peer: opifex {peers[0]['version']}, alternating"
-        claims.append(Claim("inner_steps_vs_opifex", speed / peer_speed, note))
+        note = (
+            f"on {most} devices, {medians[1][0] / peer_speed:.2f}x on one; per CPU-second "
+            f"{medians[most][1] / peer_cpu:.2f}x and {medians[1][1] / peer_cpu:.2f}x; peer: opifex {peers[0]['version']}, alternating"
+        )
+        claims.append(Claim("inner_steps_vs_opifex", medians[most][0] / peer_speed, note))
     configuration = (
         f"PES, {_TASKS} tasks, antithetic pairs (both halves counted), truncation {_TRUNCATION}, horizon {_HORIZON}, "
         "MLP cell 32 x 2, inner MLP 64-32-10, batch 32; one pair at a time, which stays in cache (`batch_size=1`)."
