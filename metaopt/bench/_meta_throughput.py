@@ -133,7 +133,8 @@ def run(*, full: bool = False) -> Report:
         )
         note = (
             f"on {most} devices, {medians[1][0] / peer_speed:.2f}x on one; per CPU-second "
-            f"{medians[most][1] / peer_cpu:.2f}x and {medians[1][1] / peer_cpu:.2f}x; peer: opifex {peers[0]['version']}, alternating"
+            f"{medians[most][1] / peer_cpu:.2f}x and {medians[1][1] / peer_cpu:.2f}x; peer: "
+            f"opifex {peers[0]['version']}, alternating"
         )
         claims.append(Claim("inner_steps_vs_opifex", medians[most][0] / peer_speed, note))
     configuration = (
