@@ -67,8 +67,8 @@ def test_every_option_has_a_type(entry):
 @pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "adamw"])
 def test_numbers_of_named_optimizers_are_leaves(name):
     algorithm = metaopt.build({"name": name, "learning_rate": 0.5}, metaopt.AbstractAlgorithm)
-    hyperparameters = getattr(algorithm, "hyperparameters")
-    assert hyperparameters["learning_rate"] == 0.5
+    assert isinstance(algorithm, metaopt.Optax)
+    assert algorithm.hyperparameters["learning_rate"] == 0.5
     _, params = algorithm.step(algorithm.init(jnp.ones(2)), jnp.ones(2), jnp.ones(2))
     assert jnp.all(params < 1)
 
@@ -135,5 +135,6 @@ def test_names_are_known_without_importing_what_they_name():
         "metaopt.evaluate",
         "metaopt.schedules",
         "matplotlib",
+        "tqdm",
         "hypothesis",
     } & set(loaded)

@@ -62,7 +62,7 @@ def _compile(chunk: int, devices: int) -> tuple[Callable[[MetaState, PRNGKeyArra
     return program, dynamic, time.perf_counter() - begun
 
 
-def _measure(blocks: int, devices: int = 1) -> tuple[float, float, float]:
+def _measure(blocks: int, devices: int) -> tuple[float, float, float]:
     """Compile seconds, inner steps per second, inner steps per CPU-second (medians)."""
     chunk = 10
     program, state, compile_seconds = _compile(chunk, devices)

@@ -64,21 +64,23 @@ def average(
     grads: PyTree, values: Array, finite: Array, scale: float, trained: Learner, problem: MetaProblem
 ) -> MetaGradient:
     """The mean over the tasks that stayed finite."""
-    # Counts are floating-point numbers, so that all sums go into one all-reduce.
-    seen = [jnp.where(finite, values, 0.0), finite.astype(values.dtype), (~finite).astype(values.dtype)]
-    sums, seen = jtu.tree_map(lambda x: jnp.sum(x, 0), (grads, seen))
-    sums, (value, kept, lost) = total((sums, seen), problem)
-    count = jnp.maximum(kept, 1)
-    grads = jtu.tree_map(lambda s: scale * s / count.astype(s.dtype), sums)
-    value = jnp.where(kept > 0, value / count, jnp.nan)
-    return MetaGradient(penalize(grads, trained, problem), value, lost.astype(jnp.int32))
+    sums = jtu.tree_map(lambda g: jnp.sum(g, 0), grads)
+    return mean_of_sums(sums, jnp.where(finite, values, 0.0), finite, ~finite, scale, trained, problem)
 
 
 def mean_of_sums(
-    grads: PyTree, values: Array, nonfinite: Array, scale: float, trained: Learner, problem: MetaProblem
+    grads: PyTree,
+    values: Array,
+    counted: Array,
+    nonfinite: Array,
+    scale: float,
+    trained: Learner,
+    problem: MetaProblem,
 ) -> MetaGradient:
-    """The mean over all tasks, of gradients that are sums over those of this device."""
-    seen = [jnp.sum(values), jnp.sum(nonfinite.astype(values.dtype)), jnp.asarray(values.size, values.dtype)]
-    grads, (value, lost, count) = total((grads, seen), problem)
-    grads = jtu.tree_map(lambda g: scale * g / count.astype(g.dtype), grads)
-    return MetaGradient(penalize(grads, trained, problem), value / count, lost.astype(jnp.int32))
+    """The mean over all counted tasks, of gradients that are sums over those of this device."""
+    # Counts are floating-point numbers, so that all sums go into one all-reduce.
+    seen = [jnp.sum(x.astype(values.dtype)) for x in (values, counted, nonfinite)]
+    grads, (value, count, lost) = total((grads, seen), problem)
+    value = jnp.where(count > 0, value / jnp.maximum(count, 1), jnp.nan)
+    grads = jtu.tree_map(lambda g: scale * g / jnp.maximum(count, 1).astype(g.dtype), grads)
+    return MetaGradient(penalize(grads, trained, problem), value, lost.astype(jnp.int32))

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._core import Learner
 from ._batches import over_tasks
+from ._devices import task_keys
 from ._episode import Outcome, Progress, advance
 from ._partition import mean_of_sums, partition
 from ._persistent import Episodes, check_truncation, finish, first_episodes, restart_done
@@ -67,7 +68,7 @@ class TruncatedUnroll(AbstractEstimator[Episodes]):
                     learner, problem, plan, progress, clock, steps=self.truncation, key=key, remat=self.remat
                 )
 
-            keys = jax.vmap(lambda i: jr.fold_in(run_key, i))(state_.index)
+            keys = task_keys(run_key, state_.index)
             progress, outcome = over_tasks(one, problem, state_.plan, state_.progress, state_.clock, keys)
             return jnp.sum(outcome.contribution), (state_, progress, outcome)
 
@@ -75,4 +76,4 @@ class TruncatedUnroll(AbstractEstimator[Episodes]):
         progress = jtu.tree_map(lambda x: jax.lax.stop_gradient(x) if eqx.is_array(x) else x, progress)
         finite = jnp.isfinite(outcome.contribution)
         state = finish(state, progress, self.truncation, finite)
-        return state, mean_of_sums(grads, outcome.value, ~finite, windows, trained, problem)
+        return state, mean_of_sums(grads, outcome.value, jnp.ones_like(finite), ~finite, windows, trained, problem)

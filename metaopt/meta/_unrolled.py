@@ -71,7 +71,7 @@ class Unrolled(AbstractEstimator[None]):
             return jnp.sum(losses), values
 
         (_, values), grads = eqx.filter_value_and_grad(loss, has_aux=True)(trained)
-        return None, mean_of_sums(grads, values, ~jnp.isfinite(values), 1.0, trained, problem)
+        return None, mean_of_sums(grads, values, jnp.ones_like(values), ~jnp.isfinite(values), 1.0, trained, problem)
 
 
 def _clipped(
