@@ -5,5 +5,6 @@ from .base import (
     Feature as Feature,
     Pointwise as Pointwise,
     Tensor as Tensor,
+    Updated as Updated,
     per_tensor as per_tensor,
 )

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Float, Int, PyTree
 
-from .base import Tensor
+from ._observed import Observed
 
 
 A = TypeVar("A")
@@ -21,12 +21,12 @@ LANES = 1024
 
 
 class Matrix(NamedTuple):
-    """A tensor seen as `[cols]`, `[rows, cols]` or `[lead, rows, cols]`; each axis of an operand has that size or 1.
+    """A tensor seen as `[cols]`, `[rows, cols]` or `[lead, rows, cols]`; each axis of a leaf has that size or 1.
 
     No axis is added: the compiler would lay such an array out anew, and copy it.
     """
 
-    operands: PyTree[Float[Array, "..."]]
+    seen: PyTree[Float[Array, "..."]]
     shape: tuple[int, ...]
 
     @property
@@ -53,11 +53,11 @@ class Region(NamedTuple):
     width: int
 
 
-def as_matrix(tensor: Tensor, block: int) -> Matrix:
+def as_matrix(tensor: Observed, block: int) -> Matrix:
     """See a tensor as matrices of its last two axes, or as one long row where nothing depends on rows alone."""
     shape = tensor.shape
-    leaves = jtu.tree_leaves(tensor.operands)
-    size = math.prod(shape)
+    leaves = jtu.tree_leaves(tensor.seen)
+    size = tensor.size
     structured = any(_trailing(leaf, shape) not in (shape, (1,) * len(shape)) for leaf in leaves)
     if structured and len(shape) > 1 and min(shape[-2] * shape[-1], block) >= SMALLEST:
         seen = shape if len(shape) < 4 else (math.prod(shape[:-2]), *shape[-2:])
@@ -77,7 +77,7 @@ def as_matrix(tensor: Tensor, block: int) -> Matrix:
             return leaf.reshape(*extra, lead, *trailing[-2:])
         return leaf
 
-    return Matrix(jtu.tree_map(reshape, tensor.operands), seen)
+    return Matrix(jtu.tree_map(reshape, tensor.seen), seen)
 
 
 def _trailing(leaf: Array, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,19 +1,20 @@
 """The backend that runs everywhere."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from ._network import Network
+from ._observed import Observed, observe
 from ._xla_dense import dense
 from ._xla_tiled import split, tiled
 from ._xla_unrolled import multiply_adds, unrolled
-from .base import AbstractBackend, Pointwise, Tensor
+from .base import AbstractBackend, Pointwise, Tensor, Updated
 
 
 class XLA(AbstractBackend):
@@ -35,58 +36,60 @@ class XLA(AbstractBackend):
         if self.block < 1:
             raise ValueError(f"`block` must be at least 1, but {self.block} was given.")
 
-    def pointwise_network(
+    def network_update(
         self,
         pointwise: Pointwise,
         network: Network,
         context: Float[Array, " context"],
         tensors: Sequence[Tensor],
-    ) -> list[Float[Array, "..."]]:
-        results: dict[int, Array] = {}
+    ) -> list[Updated]:
+        observed = [observe(pointwise, tensor) for tensor in tensors]
+        new: dict[int, Array] = {}
         small: dict[str, list[int]] = {}
-        for index, tensor in enumerate(tensors):
-            dtype = _dtype(tensor)
-            if math.prod(tensor.shape) == 0:
-                results[index] = jnp.zeros(tensor.shape, dtype)
-            elif self._is_large(pointwise, tensor):
-                results[index] = self._large(pointwise, *_cast(network, context, dtype), tensor)
+        for index, (tensor, (_, seen)) in enumerate(zip(tensors, observed, strict=True)):
+            dtype = tensor.param.dtype
+            if tensor.param.size == 0:
+                new[index] = tensor.param
+            elif self._is_large(pointwise, seen):
+                new[index] = self._large(pointwise, *_cast(network, context, dtype), seen)
             else:
                 small.setdefault(str(dtype), []).append(index)
         for dtype, indices in small.items():
             for group in self._groups(indices, tensors):
-                own = [tensors[index] for index in group]
+                own = [observed[index][1] for index in group]
                 out = dense(pointwise, *_cast(network, context, dtype), own)
-                results.update(zip(group, out, strict=True))
-        return [results[index] for index in range(len(tensors))]
+                new.update(zip(group, out, strict=True))
+        return [Updated(state, new[index]) for index, (state, _) in enumerate(observed)]
 
-    def _is_large(self, pointwise: Pointwise, tensor: Tensor) -> bool:
-        if math.prod(tensor.shape) <= self.block:
+    def elementwise_update(
+        self, update: Callable[[Any, Sequence[Tensor]], list[Updated]], shared: PyTree, tensors: Sequence[Tensor]
+    ) -> list[Updated]:
+        return update(shared, tensors)
+
+    def _is_large(self, pointwise: Pointwise, tensor: Observed) -> bool:
+        if tensor.size <= self.block:
             return False
         # Tiles are cut from features that differ from element to element.
-        return bool(split(jax.eval_shape(pointwise.features, tensor.operands), tensor.shape)[0])
+        return bool(split(jax.eval_shape(pointwise.features, tensor.seen), tensor.shape)[0])
 
     def _large(
-        self, pointwise: Pointwise, network: Network, context: Float[Array, " context"], tensor: Tensor
+        self, pointwise: Pointwise, network: Network, context: Float[Array, " context"], tensor: Observed
     ) -> Float[Array, "..."]:
         if multiply_adds(pointwise, network, tensor) <= self.unroll:
-            return unrolled(pointwise, tensor.shape, self.block, network, context, tensor.operands)
+            return unrolled(pointwise, tensor.shape, tensor.axes, self.block, network, context, tensor.seen)
         return tiled(pointwise, network, context, tensor, self.block)
 
     def _groups(self, indices: Sequence[int], tensors: Sequence[Tensor]) -> list[list[int]]:
         """Consecutive tensors of together at most two blocks, so that their matrix stays in cache too."""
         groups, room = [], 0
         for index in indices:
-            size = math.prod(tensors[index].shape)
+            size = tensors[index].param.size
             if not groups or size > room:
                 groups.append([])
                 room = 2 * self.block
             groups[-1].append(index)
             room -= size
         return groups
-
-
-def _dtype(tensor: Tensor) -> jnp.dtype:
-    return jnp.result_type(*jtu.tree_leaves(tensor.operands))
 
 
 def _cast(network: Network, context: Float[Array, " context"], dtype: str | jnp.dtype) -> tuple[Network, Array]:

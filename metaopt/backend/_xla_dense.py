@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ._network import Layer, Network
-from .base import Pointwise, Tensor
+from ._observed import Observed
+from .base import Pointwise
 
 
 EPSILON = 1e-5
@@ -22,20 +23,20 @@ def fold(network: Network, context: Float[Array, " context"]) -> Network:
 
 
 def dense(
-    pointwise: Pointwise, network: Network, context: Float[Array, " context"], tensors: Sequence[Tensor]
+    pointwise: Pointwise, network: Network, context: Float[Array, " context"], tensors: Sequence[Observed]
 ) -> list[Float[Array, "..."]]:
-    """The kernel `pointwise_network`, written as its definition says, over all tensors at once."""
+    """The network of `network_update`, applied as its definition says, over all tensors at once."""
     columns = []
     for tensor in tensors:
-        values = [feature.value for feature in pointwise.features(tensor.operands)]
+        values = [feature.value for feature in pointwise.features(tensor.seen)]
         x = jnp.stack([jnp.broadcast_to(value, tensor.shape).reshape(-1) for value in values])
-        scale = jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=1) + EPSILON)
+        scale = jax.lax.rsqrt(tensor.everywhere(jnp.mean(jnp.square(x), axis=1)) + EPSILON)
         columns.append(x * scale[:, None])
     outputs = fold(network, context)(jnp.concatenate(columns, axis=1))
     results, start = [], 0
     for tensor, x in zip(tensors, columns, strict=True):
         stop = start + x.shape[1]
         own = [output[start:stop].reshape(tensor.shape) for output in outputs]
-        results.append(pointwise.finish(tensor.operands, own))
+        results.append(pointwise.finish(tensor.seen, own))
         start = stop
     return results

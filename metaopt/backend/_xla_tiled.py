@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ._network import Network
+from ._observed import Observed
 from ._tiles import Matrix, Region, as_matrix, assemble, count, for_each, layout, regions, tile
 from ._xla_dense import EPSILON, fold
-from .base import Feature, Pointwise, Tensor
+from .base import Feature, Pointwise
 
 
 # A matrix product takes as long for one or two outputs as for many; weighted sums do not.
@@ -46,7 +47,7 @@ def squared(feature: Feature) -> Float[Array, "..."]:
 
 
 def fold_features(
-    network: Network, features: Sequence[Feature], shape: tuple[int, ...], moments: Float[Array, " full"]
+    network: Network, features: Sequence[Feature], tensor: Observed, moments: Float[Array, " full"]
 ) -> Folded:
     """Fold normalizers, row features and column features into the first layer.
 
@@ -54,17 +55,18 @@ def fold_features(
 
     - `network`: with the context folded in already.
     - `features`: of the whole tensor.
-    - `shape`: of the tensor.
+    - `tensor`: the tensor, of any shape to which the features are broadcastable.
     - `moments`: mean squares of the features of full shape.
     """
     first = network.layers[0]
-    full, low = split(features, shape)
+    full, low = split(features, tensor.shape)
     weight = first.weight[:, jnp.asarray(full)] * jax.lax.rsqrt(moments + EPSILON)[None, :]
-    offsets = [first.bias.reshape(-1, *(1,) * len(shape))]
+    offsets = [first.bias.reshape(-1, *(1,) * len(tensor.shape))]
     for members in low.values():
         values = jnp.stack([features[index].value for index in members])
         # A feature held once per row stands for equally many elements each: its mean over them is its mean.
         mean = jnp.mean(jnp.stack([squared(features[i]) for i in members]), axis=tuple(range(1, values.ndim)))
+        mean = tensor.everywhere(mean)
         scaled = first.weight[:, jnp.asarray(members)] * jax.lax.rsqrt(mean + EPSILON)[None, :]
         offsets.append(jnp.tensordot(scaled, values, axes=1))
     return Folded(full, weight, offsets)
@@ -72,13 +74,13 @@ def fold_features(
 
 def second_moments(pointwise: Pointwise, matrix: Matrix, block: int, full: Sequence[int]) -> Float[Array, " full"]:
     """Mean squares of the given features, which must have full shape, in one pass over the tensor."""
-    whole = jax.eval_shape(pointwise.features, matrix.operands)
+    whole = jax.eval_shape(pointwise.features, matrix.seen)
     totals = []
     for region in regions(matrix, block):
         rows, lanes = layout(region)
 
         def add(sums: list[Array], index: Int[Array, ""], region: Region = region) -> tuple[list[Array], None]:
-            features = pointwise.features(tile(matrix, matrix.operands, region, index))
+            features = pointwise.features(tile(matrix, matrix.seen, region, index))
             squares = [squared(features[i]).reshape(rows, lanes) for i in full]
             return [s + jnp.sum(square, axis=0) for s, square in zip(sums, squares, strict=True)], None
 
@@ -89,22 +91,22 @@ def second_moments(pointwise: Pointwise, matrix: Matrix, block: int, full: Seque
 
 
 def tiled(
-    pointwise: Pointwise, network: Network, context: Float[Array, " context"], tensor: Tensor, block: int
+    pointwise: Pointwise, network: Network, context: Float[Array, " context"], tensor: Observed, block: int
 ) -> Float[Array, "..."]:
-    """The kernel `pointwise_network` for one tensor, in tiles of about `block` elements."""
+    """The network of `network_update` for one tensor, in tiles of about `block` elements."""
     network = fold(network, context)
     matrix = as_matrix(tensor, block)
-    full, _ = split(jax.eval_shape(pointwise.features, matrix.operands), matrix.shape)
-    moments = second_moments(pointwise, matrix, block // 2, full)
-    folded = fold_features(network, pointwise.features(matrix.operands), matrix.shape, moments)
+    full, _ = split(jax.eval_shape(pointwise.features, matrix.seen), matrix.shape)
+    moments = tensor.everywhere(second_moments(pointwise, matrix, block // 2, full))
+    folded = fold_features(network, pointwise.features(matrix.seen), tensor._replace(shape=matrix.shape), moments)
     parts = []
     for region in regions(matrix, block):
 
         def update(index: Int[Array, ""], region: Region = region) -> Float[Array, "height width"]:
-            operands, offsets = tile(matrix, (matrix.operands, folded.offsets), region, index)
-            features = pointwise.features(operands)
+            seen, offsets = tile(matrix, (matrix.seen, folded.offsets), region, index)
+            features = pointwise.features(seen)
             outputs = _apply(network, folded, [features[i].value for i in folded.full], offsets, region)
-            return pointwise.finish(operands, outputs)
+            return pointwise.finish(seen, outputs)
 
         parts.append((region, for_each(count(matrix, region), update)))
     return assemble(matrix, parts).reshape(tensor.shape)

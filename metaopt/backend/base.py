@@ -22,62 +22,105 @@ class Feature(NamedTuple):
 
 
 class Pointwise(NamedTuple):
-    """The two functions around a per-parameter network. Both must be elementwise, and close over no arrays.
+    """The three functions around a per-parameter network. All are elementwise, and close over no arrays.
 
-    `features(operands)` lists the inputs of the network; `finish(operands, outputs)` makes the result of the operands
-    and the network's outputs. Both are called with whole tensors or with tiles of them.
+    - `observe(param, state, operands)` gives the new state and what is known of the parameters then.
+    - `features(seen)` lists the inputs of the network, made of what is known.
+    - `finish(seen, outputs)` makes the new parameters of it and the network's outputs.
+
+    They are called with whole tensors, with tiles of them, or with single elements.
     """
 
+    observe: Callable[[Any, Any, Any], tuple[Any, Any]]
     features: Callable[[Any], Sequence[Feature]]
-    finish: Callable[[Any, Sequence[Array]], Array]
+    finish: Callable[[Any, Sequence[Any]], Any]
 
 
 class Tensor(NamedTuple):
-    """What a per-parameter network is applied to.
+    """What is updated: an array of parameters, and what belongs to it.
 
-    Each leaf of `operands` is a scalar, or its last `len(shape)` axes are broadcastable to `shape`. Further axes in
-    front are free: momenta with `k` decays are one leaf `[k, *shape]`. [`metaopt.backend.per_tensor`][] makes leaves
-    that are constant over the tensor.
+    **Attributes:**
+
+    - `param`: the parameters.
+    - `state`: what is remembered of them; each leaf has the shape of `param` last. Further axes in front are free:
+        momenta with `k` decays are one leaf `[k, *shape]`.
+    - `operands`: what is read, such as gradients. Each leaf is a scalar, or its last axes are broadcastable to the
+        shape of `param`. [`metaopt.backend.per_tensor`][] makes leaves that are constant over the tensor.
+    - `name`: where it stands among all parameters.
+    - `axes`: the mesh axes over which it is spread, inside of `jax.shard_map`: `param` is then a part of it, and means
+        are taken over all parts.
     """
 
+    param: Float[Array, "..."]
+    state: PyTree[Float[Array, "..."]]
     operands: PyTree[Float[Array, "..."]]
-    shape: tuple[int, ...]
+    name: str = ""
+    axes: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.param.shape
+
+
+class Updated(NamedTuple):
+    """What a kernel makes of a tensor: its new state and its new parameters."""
+
+    state: PyTree[Float[Array, "..."]]
+    param: Float[Array, "..."]
 
 
 class AbstractBackend(eqx.Module):
     """A set of kernels.
 
-    Backends have no leaves and are hashable: they are static fields of the algorithms that use them, so the choice is
-    part of the cache key of `jax.jit` and costs nothing at run time.
+    Backends have no leaves and are hashable: the choice is part of the structure of the algorithms that hold them, so
+    it is part of the cache key of `jax.jit` and costs nothing at run time.
     """
 
     @abc.abstractmethod
-    def pointwise_network(
+    def network_update(
         self,
         pointwise: Pointwise,
         network: Network,
         context: Float[Array, " context"],
         tensors: Sequence[Tensor],
-    ) -> list[Float[Array, "..."]]:
-        r"""Apply one small network to every element of every tensor.
+    ) -> list[Updated]:
+        r"""Update every tensor by one small network that sees each of its elements.
 
-        With features $f_k$, an array per tensor, and a context $c$ that all elements of all tensors share,
+        With the new state $s$ and what is seen then, features $f_k$ of that, an array per tensor, and a context $c$
+        that all elements of all tensors share,
 
-        $$y = \mathrm{finish}\left(N\left(\frac{f_1}{\sqrt{\overline{f_1^2} + 10^{-5}}}, \ldots,
+        $$\theta \leftarrow \mathrm{finish}\left(N\left(\frac{f_1}{\sqrt{\overline{f_1^2} + 10^{-5}}}, \ldots,
               \frac{f_K}{\sqrt{\overline{f_K^2} + 10^{-5}}}, c_1, \ldots, c_T\right)\right)$$
 
         where the bars are means over the tensor.
 
         **Arguments:**
 
-        - `pointwise`: the features and what is done with the outputs.
+        - `pointwise`: what is remembered, seen, and done with the outputs.
         - `network`: takes $K + T$ inputs.
         - `context`: the $T$ inputs that are the same everywhere, such as features of the time.
-        - `tensors`: the operands.
+        - `tensors`: what to update.
 
         **Returns:**
 
-        One array per tensor, of its shape.
+        The new state and the new parameters of each tensor.
+        """
+
+    @abc.abstractmethod
+    def elementwise_update(
+        self, update: Callable[[Any, Sequence[Tensor]], list[Updated]], shared: PyTree, tensors: Sequence[Tensor]
+    ) -> list[Updated]:
+        """Update every tensor by a function of one's own that treats each element on its own.
+
+        **Arguments:**
+
+        - `update`: makes the new states and parameters of `shared` and the tensors, or of parts of all tensors.
+        - `shared`: what all elements see, such as weights.
+        - `tensors`: what to update.
+
+        **Returns:**
+
+        The new state and the new parameters of each tensor.
         """
 
 

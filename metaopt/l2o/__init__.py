@@ -10,4 +10,4 @@ from ._mlp import MLP as MLP
 from ._nn_adam import NNAdam as NNAdam
 from ._plain_head import PlainHead as PlainHead
 from ._rnnprop import RNNProp as RNNProp
-from .base import AbstractClock as AbstractClock, AbstractHead as AbstractHead, Prepared as Prepared
+from .base import AbstractClock as AbstractClock, AbstractHead as AbstractHead

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
-from ..backend import XLA, AbstractBackend, Feature, Network, Pointwise, Tensor
+from ..backend import XLA, AbstractBackend, Feature, Network, Pointwise, Tensor, per_tensor
 from ._clocks import TanhClock
 from ._common import (
     CellState,
@@ -39,15 +39,29 @@ class _Accumulators(eqx.Module):
     head: PyTree
 
 
-class _Operands(eqx.Module):
-    param: Float[Array, "*p"]
-    grad: Float[Array, "*p"]
+class _Elements(eqx.Module):
+    """What is remembered of each element."""
+
     momenta: Float[Array, "k *p"]
     second: Float[Array, "*p"]
+    head: PyTree
+
+
+class _Operands(eqx.Module):
+    grad: Float[Array, "*p"]
     rows: Float[Array, "f ..."]
     cols: Float[Array, "f ..."] | None
     row_factors: Float[Array, "f ..."]
     col_factors: Float[Array, "f ..."] | None
+    fresh: Float[Array, "k ..."]
+    fresh_second: Float[Array, ""]
+    head: PyTree
+
+
+class _Seen(eqx.Module):
+    param: Float[Array, "*p"]
+    elements: _Elements
+    operands: _Operands
     head: PyTree
 
 
@@ -68,26 +82,27 @@ def _root(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jax.lax.rsqrt(jnp.maximum(x, 1e-9))
 
 
-def _features(x: _Operands) -> list[Feature]:
+def _features(x: _Seen) -> list[Feature]:
     """The table of features: what the network sees of a parameter, each divided by its root mean square."""
-    v, momenta = x.second, list(x.momenta)
+    grad, v, momenta = x.operands.grad, x.elements.second, list(x.elements.momenta)
     root, inverse = jax.lax.rsqrt(v + 1e-6), 1 / (v + 1e-6)
-    rows = list(x.rows)
-    cols = rows if x.cols is None else list(x.cols)
-    if x.col_factors is None:
+    rows = list(x.operands.rows)
+    if x.operands.cols is None or x.operands.col_factors is None:
+        cols = rows
         grad_factors = [_root(r + 1e-9) for r in rows]
         momentum_factors = [jax.lax.rsqrt(r + 1e-6) for r in rows]
     else:
-        grad_factors = [r * c for r, c in zip(x.row_factors, x.col_factors, strict=True)]
+        cols = list(x.operands.cols)
+        grad_factors = [r * c for r, c in zip(x.operands.row_factors, x.operands.col_factors, strict=True)]
         momentum_factors = grad_factors
     return [
-        Feature(x.grad),
+        Feature(grad),
         Feature(x.param),
         *[Feature(m) for m in momenta],
         Feature(v),
         *[Feature(m * root, m * m * inverse) for m in momenta],
         Feature(root, inverse),
-        *[Feature(x.grad * f) for f in grad_factors],
+        *[Feature(grad * f) for f in grad_factors],
         *[Feature(r) for r in rows],
         *[Feature(c) for c in cols],
         *[Feature(jax.lax.rsqrt(r + 1e-8), 1 / (r + 1e-8)) for r in rows],
@@ -98,13 +113,20 @@ def _features(x: _Operands) -> list[Feature]:
 
 @ft.cache
 def _pointwise(head: type[AbstractHead]) -> Pointwise:
-    def features(x: _Operands) -> list[Feature]:
+    def observe(param: Any, state: _Elements, x: _Operands) -> tuple[_Elements, _Seen]:
+        momenta = state.momenta + x.fresh * (x.grad[None] - state.momenta)
+        second = state.second + x.fresh_second * (jnp.square(x.grad) - state.second)
+        head_state, head_seen = head.observe(state.head, x.head, x.grad)
+        new = _Elements(momenta, second, head_state)
+        return new, _Seen(param, new, x, head_seen)
+
+    def features(x: _Seen) -> list[Feature]:
         return _features(x) + [Feature(signal) for signal in head.signals(x.head)]
 
-    def finish_step(x: _Operands, outputs: Sequence[Any]) -> Array:
+    def finish_step(x: _Seen, outputs: Sequence[Any]) -> Array:
         return head.finish(x.head, x.param, outputs)
 
-    return Pointwise(features, finish_step)
+    return Pointwise(observe, features, finish_step)
 
 
 class AdafacMLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
@@ -141,7 +163,7 @@ class AdafacMLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
     momentum_decays: Float[Array, " k"]
     second_decay: Float[Array, ""]
     factored_decays: Float[Array, " k"]
-    backend: AbstractBackend = eqx.field(static=True)
+    backend: AbstractBackend
 
     def __init__(
         self,
@@ -210,22 +232,25 @@ class AdafacMLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
         del value
         matched = match_real(params, grads)
         context = self.clock(state.step, self.network.layers[0].bias.dtype)
-        new, tensors = [], []
+        averages, tensors = [], []
         for leaf, old in zip(matched.leaves, matched.pick(state.tensors), strict=True):
             param, grad = widen(leaf)
-            accumulators, operands = self._observe(old, param, grad, state)
-            new.append(accumulators)
-            tensors.append(Tensor(operands, param.shape))
-        stepped = self.backend.pointwise_network(_pointwise(type(self.head)), self.network, context, tensors)
-        return finish(state, matched, new, stepped)
+            rows, cols, operands = self._observe(old, param, grad, state)
+            averages.append((rows, cols))
+            elements = _Elements(old.momenta, old.second, old.head)
+            tensors.append(Tensor(param, elements, operands, leaf.path))
+        updated = self.backend.network_update(_pointwise(type(self.head)), self.network, context, tensors)
+        new = [
+            _Accumulators(elements.momenta, elements.second, rows, cols, elements.head)
+            for (rows, cols), (elements, _) in zip(averages, updated, strict=True)
+        ]
+        return finish(state, matched, new, [param for _, param in updated])
 
     def _observe(
         self, old: _Accumulators, param: Float[Array, "*p"], grad: Float[Array, "*p"], state: CellState
-    ) -> tuple[_Accumulators, _Operands]:
-        """Update the averages of one tensor."""
+    ) -> tuple[Float[Array, "f ..."], Float[Array, "f ..."] | None, _Operands]:
+        """Update the averages over rows and columns of one tensor."""
         square = jnp.square(grad)
-        momenta = average(complement(self.momentum_decays, param), old.momenta, grad)
-        second = old.second + complement(self.second_decay, param) * (square - old.second)
         weights = complement(self.factored_decays, param)
         axes = _factored_axes(param.shape)
         if axes is None or old.cols is None:
@@ -237,7 +262,14 @@ class AdafacMLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
             cols = average(weights, old.cols, _mean(square, row_axis) + 1e-30)
             row_factors = _root(rows / (_mean(rows, row_axis + 1) + 1e-9))
             col_factors = _root(cols)
-        head = self.head.prepare(old.head, param, grad, state.step)
-        accumulators = _Accumulators(momenta, second, rows, cols, head.state)
-        operands = _Operands(param, grad, momenta, second, rows, cols, row_factors, col_factors, head.operands)
-        return accumulators, operands
+        operands = _Operands(
+            grad,
+            rows,
+            cols,
+            row_factors,
+            col_factors,
+            per_tensor(complement(self.momentum_decays, param), param.shape),
+            complement(self.second_decay, param),
+            self.head.prepare(param, state.step),
+        )
+        return rows, cols, operands

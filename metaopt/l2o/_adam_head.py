@@ -12,8 +12,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from ..backend import Layer
 from ._clocks import HORIZON_FEATURES, HorizonClock
-from ._common import average, complement, correction, default_key, log_complement, number, positive_log
-from .base import AbstractHead, Prepared
+from ._common import complement, correction, default_key, log_complement, number, positive_log
+from .base import AbstractHead
 
 
 SHAPE_FEATURES = 3
@@ -26,14 +26,19 @@ class _State(eqx.Module):
 
 
 class _Operands(eqx.Module):
-    grad: Float[Array, "*p"]
-    momenta: Float[Array, "3 *p"]
-    second: Float[Array, "*p"]
+    fresh: list[Float[Array, ""]]
+    fresh_second: Float[Array, ""]
     momentum_corrections: list[Float[Array, ""]]
     second_correction: Float[Array, ""]
     param_scale: Float[Array, ""]
     log_rate: Float[Array, ""]
     mixing: list[Float[Array, ""]]
+
+
+class _Seen(eqx.Module):
+    grad: Float[Array, "*p"]
+    state: _State
+    operands: _Operands
 
 
 class AdamHead(AbstractHead):
@@ -115,24 +120,27 @@ class AdamHead(AbstractHead):
     def init(self, param: Float[Array, "*p"]) -> PyTree:
         return _State(jnp.zeros((3, *param.shape), param.dtype), jnp.zeros_like(param))
 
-    def prepare(
-        self, state: PyTree, param: Float[Array, "*p"], grad: Float[Array, "*p"], step: Int[Array, ""]
-    ) -> Prepared:
+    def prepare(self, param: Float[Array, "*p"], step: Int[Array, ""]) -> PyTree[Float[Array, "..."]]:
         fresh, fresh_second = complement(self.momentum_decays, param), complement(self.second_decay, param)
-        momenta = average(fresh, state.momenta, grad)
-        second = state.second + fresh_second * (jnp.square(grad) - state.second)
         control = self._control(param, step)
-        operands = _Operands(
-            grad,
-            momenta,
-            second,
+        return _Operands(
+            list(fresh),
+            fresh_second,
             list(correction(fresh, step)),
             correction(fresh_second, step),
             jax.lax.rsqrt(_mean(jnp.square(param)) + 1e-4),
             self.log_rate.astype(param.dtype) + self._log_schedule(step, param.dtype) + control[0],
             list(control[1:]),
         )
-        return Prepared(_State(momenta, second), operands)
+
+    @staticmethod
+    def observe(
+        state: PyTree, operands: PyTree[Float[Array, "..."]], grad: Float[Array, "*p"]
+    ) -> tuple[PyTree, PyTree[Float[Array, "..."]]]:
+        momenta = [old + fresh * (grad - old) for fresh, old in zip(operands.fresh, state.momenta, strict=True)]
+        second = state.second + operands.fresh_second * (jnp.square(grad) - state.second)
+        new = _State(jnp.stack(momenta), second)
+        return new, _Seen(grad, new, operands)
 
     def _log_schedule(self, step: Int[Array, ""], dtype: Any) -> Float[Array, ""]:
         if self.schedule == "constant":
@@ -148,18 +156,19 @@ class AdamHead(AbstractHead):
         return (second.weight.astype(param.dtype) @ hidden + second.bias.astype(param.dtype)[:, None])[:, 0]
 
     @staticmethod
-    def signals(operands: PyTree[Float[Array, "..."]]) -> list[Float[Array, "..."]]:
+    def signals(seen: PyTree[Float[Array, "..."]]) -> list[Float[Array, "..."]]:
         """The gradient and its three averages, divided by the root of the second moment."""
-        x = operands
-        root = jax.lax.rsqrt(x.second * x.second_correction + 1e-12)
-        scales = x.momentum_corrections
-        return [x.grad * root, *[m * (scale * root) for m, scale in zip(x.momenta, scales, strict=True)]]
+        operands, state = seen.operands, seen.state
+        root = jax.lax.rsqrt(state.second * operands.second_correction + 1e-12)
+        scales = operands.momentum_corrections
+        return [seen.grad * root, *[m * (scale * root) for m, scale in zip(state.momenta, scales, strict=True)]]
 
     @staticmethod
     def finish(
-        operands: PyTree[Float[Array, "..."]], param: Float[Array, "*p"], outputs: Sequence[Any]
+        seen: PyTree[Float[Array, "..."]], param: Float[Array, "*p"], outputs: Sequence[Any]
     ) -> Float[Array, "*p"]:
-        grad, fast, main, slow = AdamHead.signals(operands)
+        grad, fast, main, slow = AdamHead.signals(seen)
+        operands = seen.operands
         log_rate, o_fast, o_slow, o_grad, shift = outputs
         c_fast, c_slow, c_grad, c_param = operands.mixing
         direction = (

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from ._common import number
-from .base import AbstractHead, Prepared
+from .base import AbstractHead
 
 
 class LinearHead(AbstractHead):
@@ -50,23 +50,28 @@ class LinearHead(AbstractHead):
         del param
         return None
 
-    def prepare(
-        self, state: PyTree, param: Float[Array, "*p"], grad: Float[Array, "*p"], step: Int[Array, ""]
-    ) -> Prepared:
-        del grad, step
-        return Prepared(state, _Operands(self.scale.astype(param.dtype), self.bounded))
+    def prepare(self, param: Float[Array, "*p"], step: Int[Array, ""]) -> PyTree[Float[Array, "..."]]:
+        del step
+        return _Operands(self.scale.astype(param.dtype), self.bounded)
 
     @staticmethod
-    def signals(operands: PyTree[Float[Array, "..."]]) -> list[Float[Array, "..."]]:
-        del operands
+    def observe(
+        state: PyTree, operands: PyTree[Float[Array, "..."]], grad: Float[Array, "*p"]
+    ) -> tuple[PyTree, PyTree[Float[Array, "..."]]]:
+        del grad
+        return state, operands
+
+    @staticmethod
+    def signals(seen: PyTree[Float[Array, "..."]]) -> list[Float[Array, "..."]]:
+        del seen
         return []
 
     @staticmethod
     def finish(
-        operands: PyTree[Float[Array, "..."]], param: Float[Array, "*p"], outputs: Sequence[Any]
+        seen: PyTree[Float[Array, "..."]], param: Float[Array, "*p"], outputs: Sequence[Any]
     ) -> Float[Array, "*p"]:
         (output,) = outputs
-        return param + operands.scale * (jnp.tanh(output) if operands.bounded else output)
+        return param + seen.scale * (jnp.tanh(output) if seen.bounded else output)
 
 
 class _Operands(eqx.Module):

@@ -1,10 +1,13 @@
 """The coordinatewise LSTM."""
 
+from collections.abc import Sequence
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
+from ..backend import XLA, AbstractBackend, Tensor, Updated
 from ._common import CellState, default_key, finish, init_tensors, match_real, widen
 from ._linear_head import LinearHead
 from ._recurrent import Recurrent, apply
@@ -13,6 +16,11 @@ from .base import AbstractClock, AbstractHead
 
 class _Memory(eqx.Module):
     hidden: Float[Array, "layers 2 units *p"]
+    head: PyTree
+
+
+class _Operands(eqx.Module):
+    grad: Float[Array, "*p"]
     head: PyTree
 
 
@@ -51,6 +59,7 @@ class LSTM(AbstractAlgorithm[CellState, PyTree, PyTree]):
     network: Recurrent
     head: AbstractHead
     clock: AbstractClock | None
+    backend: AbstractBackend
     scale: float = eqx.field(static=True)
 
     def __init__(
@@ -61,6 +70,7 @@ class LSTM(AbstractAlgorithm[CellState, PyTree, PyTree]):
         scale: float = 10.0,
         head: AbstractHead | None = None,
         clock: AbstractClock | None = None,
+        backend: AbstractBackend = XLA(),
         key: PRNGKeyArray | None = None,
     ):
         """**Arguments:**
@@ -70,6 +80,7 @@ class LSTM(AbstractAlgorithm[CellState, PyTree, PyTree]):
         - `head`: how the outputs become a step. The published one and the default is
             [`metaopt.l2o.LinearHead`][] with scale 0.1.
         - `clock`: features of time; none by default, as published.
+        - `backend`: computes the step.
         - `key`: draws the weights; the same weights each time if it is left out.
         """
         if not scale > 0:
@@ -85,6 +96,7 @@ class LSTM(AbstractAlgorithm[CellState, PyTree, PyTree]):
             output_scale=self.head.output_scale,
             key=default_key(key),
         )
+        self.backend = backend
         self.scale = scale
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> CellState:
@@ -96,22 +108,24 @@ class LSTM(AbstractAlgorithm[CellState, PyTree, PyTree]):
     ) -> tuple[CellState, PyTree]:
         del value
         matched = match_real(params, grads)
-        old = matched.pick(state.tensors)
         dtype = self.network.readout.bias.dtype
         context = jnp.zeros(0, dtype) if self.clock is None else self.clock(state.step, dtype)
-        wide = [widen(leaf) for leaf in matched.leaves]
-        heads = [
-            self.head.prepare(memory.head, param, grad, state.step)
-            for memory, (param, grad) in zip(old, wide, strict=True)
-        ]
+        tensors = []
+        for leaf, old in zip(matched.leaves, matched.pick(state.tensors), strict=True):
+            param, grad = widen(leaf)
+            tensors.append(Tensor(param, old, _Operands(grad, self.head.prepare(param, state.step)), leaf.path))
+        updated = self.backend.elementwise_update(self._update, (self.network, context), tensors)
+        return finish(state, matched, [new for new, _ in updated], [param for _, param in updated])
+
+    def _update(self, shared: tuple[Recurrent, Float[Array, " context"]], tensors: Sequence[Tensor]) -> list[Updated]:
+        network, context = shared
+        heads = [self.head.observe(t.state.head, t.operands.head, t.operands.grad) for t in tensors]
         features = [
-            preprocess(grad, self.scale) + [jnp.clip(s, -5, 5) for s in self.head.signals(head.operands)]
-            for head, (_, grad) in zip(heads, wide, strict=True)
+            preprocess(t.operands.grad, self.scale) + [jnp.clip(s, -5, 5) for s in self.head.signals(seen)]
+            for t, (_, seen) in zip(tensors, heads, strict=True)
         ]
-        hidden, outputs = apply(self.network, [memory.hidden for memory in old], features, context)
-        tensors = [_Memory(h, head.state) for h, head in zip(hidden, heads, strict=True)]
-        new = [
-            self.head.finish(head.operands, param, output)
-            for head, (param, _), output in zip(heads, wide, outputs, strict=True)
+        hidden, outputs = apply(network, [t.state.hidden for t in tensors], features, context)
+        return [
+            Updated(_Memory(h, state), self.head.finish(seen, t.param, output))
+            for t, h, (state, seen), output in zip(tensors, hidden, heads, outputs, strict=True)
         ]
-        return finish(state, matched, tensors, new)

@@ -9,11 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
-from ..backend import XLA, AbstractBackend, Feature, Network, Pointwise, Tensor
+from ..backend import XLA, AbstractBackend, Feature, Network, Pointwise, Tensor, per_tensor
 from ._clocks import TanhClock
 from ._common import (
     CellState,
-    average,
     complement,
     default_key,
     finish,
@@ -32,30 +31,33 @@ class _Accumulators(eqx.Module):
 
 
 class _Operands(eqx.Module):
+    grad: Float[Array, "*p"]
+    fresh: Float[Array, "k ..."]
+    head: PyTree
+
+
+class _Seen(eqx.Module):
     param: Float[Array, "*p"]
     grad: Float[Array, "*p"]
     momenta: Float[Array, "k *p"]
     head: PyTree
 
 
-def _features(x: _Operands) -> list[Feature]:
-    """The table of features: what the network sees of a parameter, each divided by its root mean square."""
-    return [
-        Feature(x.grad),
-        Feature(x.param),
-        *[Feature(m) for m in x.momenta],
-    ]
-
-
 @ft.cache
 def _pointwise(head: type[AbstractHead]) -> Pointwise:
-    def features(x: _Operands) -> list[Feature]:
-        return _features(x) + [Feature(signal) for signal in head.signals(x.head)]
+    def observe(param: Any, state: _Accumulators, x: _Operands) -> tuple[_Accumulators, _Seen]:
+        momenta = state.momenta + x.fresh * (x.grad[None] - state.momenta)
+        head_state, head_seen = head.observe(state.head, x.head, x.grad)
+        return _Accumulators(momenta, head_state), _Seen(param, x.grad, momenta, head_seen)
 
-    def finish_step(x: _Operands, outputs: Sequence[Any]) -> Array:
+    def features(x: _Seen) -> list[Feature]:
+        """The table of features: what the network sees of a parameter, each divided by its root mean square."""
+        return [Feature(signal) for signal in (x.grad, x.param, *x.momenta, *head.signals(x.head))]
+
+    def finish_step(x: _Seen, outputs: Sequence[Any]) -> Array:
         return head.finish(x.head, x.param, outputs)
 
-    return Pointwise(features, finish_step)
+    return Pointwise(observe, features, finish_step)
 
 
 class MLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
@@ -84,7 +86,7 @@ class MLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
     head: AbstractHead
     clock: AbstractClock
     momentum_decays: Float[Array, " k"]
-    backend: AbstractBackend = eqx.field(static=True)
+    backend: AbstractBackend
 
     def __init__(
         self,
@@ -132,12 +134,12 @@ class MLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
         del value
         matched = match_real(params, grads)
         context = self.clock(state.step, self.network.layers[0].bias.dtype)
-        new, tensors = [], []
+        fresh, tensors = self.momentum_decays, []
         for leaf, old in zip(matched.leaves, matched.pick(state.tensors), strict=True):
             param, grad = widen(leaf)
-            momenta = average(complement(self.momentum_decays, param), old.momenta, grad)
-            head = self.head.prepare(old.head, param, grad, state.step)
-            new.append(_Accumulators(momenta, head.state))
-            tensors.append(Tensor(_Operands(param, grad, momenta, head.operands), param.shape))
-        stepped = self.backend.pointwise_network(_pointwise(type(self.head)), self.network, context, tensors)
-        return finish(state, matched, new, stepped)
+            operands = _Operands(
+                grad, per_tensor(complement(fresh, param), param.shape), self.head.prepare(param, state.step)
+            )
+            tensors.append(Tensor(param, old, operands, leaf.path))
+        updated = self.backend.network_update(_pointwise(type(self.head)), self.network, context, tensors)
+        return finish(state, matched, [new for new, _ in updated], [param for _, param in updated])

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from ._common import number
-from .base import AbstractHead, Prepared
+from .base import AbstractHead
 
 
 class PlainHead(AbstractHead):
@@ -47,22 +47,26 @@ class PlainHead(AbstractHead):
         del param
         return None
 
-    def prepare(
-        self, state: PyTree, param: Float[Array, "*p"], grad: Float[Array, "*p"], step: Int[Array, ""]
-    ) -> Prepared:
-        del grad, step
-        scales = (self.direction_scale.astype(param.dtype), self.magnitude_scale.astype(param.dtype))
-        return Prepared(state, scales)
+    def prepare(self, param: Float[Array, "*p"], step: Int[Array, ""]) -> PyTree[Float[Array, "..."]]:
+        del step
+        return self.direction_scale.astype(param.dtype), self.magnitude_scale.astype(param.dtype)
 
     @staticmethod
-    def signals(operands: PyTree[Float[Array, "..."]]) -> list[Float[Array, "..."]]:
-        del operands
+    def observe(
+        state: PyTree, operands: PyTree[Float[Array, "..."]], grad: Float[Array, "*p"]
+    ) -> tuple[PyTree, PyTree[Float[Array, "..."]]]:
+        del grad
+        return state, operands
+
+    @staticmethod
+    def signals(seen: PyTree[Float[Array, "..."]]) -> list[Float[Array, "..."]]:
+        del seen
         return []
 
     @staticmethod
     def finish(
-        operands: PyTree[Float[Array, "..."]], param: Float[Array, "*p"], outputs: Sequence[Any]
+        seen: PyTree[Float[Array, "..."]], param: Float[Array, "*p"], outputs: Sequence[Any]
     ) -> Float[Array, "*p"]:
-        direction_scale, magnitude_scale = operands
+        direction_scale, magnitude_scale = seen
         direction, magnitude = outputs
         return param - direction * jnp.exp(magnitude * magnitude_scale) * direction_scale

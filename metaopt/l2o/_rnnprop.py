@@ -1,5 +1,7 @@
 """RNNProp."""
 
+from collections.abc import Sequence
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
-from ..backend import Layer
+from ..backend import XLA, AbstractBackend, Layer, Tensor, Updated
 from ._common import (
     CellState,
     complement,
@@ -29,6 +31,13 @@ class _Memory(eqx.Module):
     first: Float[Array, "*p"]
     second: Float[Array, "*p"]
     hidden: Float[Array, "layers 2 units *p"]
+    head: PyTree
+
+
+class _Operands(eqx.Module):
+    grad: Float[Array, "*p"]
+    fresh: tuple[Float[Array, ""], Float[Array, ""]]
+    corrections: tuple[Float[Array, ""], Float[Array, ""]]
     head: PyTree
 
 
@@ -59,6 +68,7 @@ class RNNProp(AbstractAlgorithm[CellState, PyTree, PyTree]):
     clock: AbstractClock | None
     first_decay: Float[Array, ""]
     second_decay: Float[Array, ""]
+    backend: AbstractBackend
     epsilon: float = eqx.field(static=True)
 
     def __init__(
@@ -71,6 +81,7 @@ class RNNProp(AbstractAlgorithm[CellState, PyTree, PyTree]):
         epsilon: float = 1e-8,
         head: AbstractHead | None = None,
         clock: AbstractClock | None = None,
+        backend: AbstractBackend = XLA(),
         key: PRNGKeyArray | None = None,
     ):
         """**Arguments:**
@@ -81,6 +92,7 @@ class RNNProp(AbstractAlgorithm[CellState, PyTree, PyTree]):
         - `head`: how the outputs become a step. The published one and the default is a bounded
             [`metaopt.l2o.LinearHead`][] with scale 0.1.
         - `clock`: features of time; none by default, as published.
+        - `backend`: computes the step.
         - `key`: draws the weights; the same weights each time if it is left out.
         """
         if not epsilon > 0:
@@ -99,6 +111,7 @@ class RNNProp(AbstractAlgorithm[CellState, PyTree, PyTree]):
         )
         self.first_decay = log_complement(b1, "b1")
         self.second_decay = log_complement(b2, "b2")
+        self.backend = backend
         self.epsilon = epsilon
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> CellState:
@@ -115,37 +128,45 @@ class RNNProp(AbstractAlgorithm[CellState, PyTree, PyTree]):
     ) -> tuple[CellState, PyTree]:
         del value
         matched = match_real(params, grads)
-        old = matched.pick(state.tensors)
         dtype = self.network.readout.bias.dtype
         context = jnp.zeros(0, dtype) if self.clock is None else self.clock(state.step, dtype)
-        wide = [widen(leaf) for leaf in matched.leaves]
-        heads = [
-            self.head.prepare(memory.head, param, grad, state.step)
-            for memory, (param, grad) in zip(old, wide, strict=True)
-        ]
-        moments, features = [], []
-        for memory, head, (_, grad) in zip(old, heads, wide, strict=True):
-            fresh_first, fresh_second = complement(self.first_decay, grad), complement(self.second_decay, grad)
-            first = memory.first + fresh_first * (grad - memory.first)
-            second = memory.second + fresh_second * (jnp.square(grad) - memory.second)
-            root = safe_sqrt(second * correction(fresh_second, state.step)) + self.epsilon
-            adam = first * correction(fresh_first, state.step) / root
-            signals = [jnp.clip(signal, -5, 5) for signal in self.head.signals(head.operands)]
-            moments.append((first, second))
-            features.append(self._read([adam, grad / root, *signals]))
-        hidden, outputs = apply(self.network, [memory.hidden for memory in old], features, context)
-        tensors = [
-            _Memory(first, second, h, head.state)
-            for (first, second), h, head in zip(moments, hidden, heads, strict=True)
-        ]
-        new = [
-            self.head.finish(head.operands, param, output)
-            for head, (param, _), output in zip(heads, wide, outputs, strict=True)
-        ]
-        return finish(state, matched, tensors, new)
+        tensors = []
+        for leaf, old in zip(matched.leaves, matched.pick(state.tensors), strict=True):
+            param, grad = widen(leaf)
+            fresh = (complement(self.first_decay, grad), complement(self.second_decay, grad))
+            corrections = (correction(fresh[0], state.step), correction(fresh[1], state.step))
+            operands = _Operands(grad, fresh, corrections, self.head.prepare(param, state.step))
+            tensors.append(Tensor(param, old, operands, leaf.path))
+        updated = self.backend.elementwise_update(self._update, (self.reader, self.network, context), tensors)
+        return finish(state, matched, [new for new, _ in updated], [param for _, param in updated])
 
-    def _read(self, features: list[Float[Array, "*p"]]) -> list[Float[Array, "*p"]]:
-        x = jnp.stack(features)
-        weight, bias = self.reader.weight.astype(x.dtype), self.reader.bias.astype(x.dtype)
-        y = jax.nn.elu(weight @ x.reshape(x.shape[0], -1) + bias[:, None])
-        return [unit.reshape(x.shape[1:]) for unit in y]
+    def _update(
+        self, shared: tuple[Layer, Recurrent, Float[Array, " context"]], tensors: Sequence[Tensor]
+    ) -> list[Updated]:
+        reader, network, context = shared
+        heads, moments, features = [], [], []
+        for tensor in tensors:
+            old, x = tensor.state, tensor.operands
+            head, seen = self.head.observe(old.head, x.head, x.grad)
+            first = old.first + x.fresh[0] * (x.grad - old.first)
+            second = old.second + x.fresh[1] * (jnp.square(x.grad) - old.second)
+            root = safe_sqrt(second * x.corrections[1]) + self.epsilon
+            adam = first * x.corrections[0] / root
+            signals = [jnp.clip(signal, -5, 5) for signal in self.head.signals(seen)]
+            heads.append((head, seen))
+            moments.append((first, second))
+            features.append(_read(reader, [adam, x.grad / root, *signals]))
+        hidden, outputs = apply(network, [t.state.hidden for t in tensors], features, context)
+        return [
+            Updated(_Memory(first, second, h, head), self.head.finish(seen, t.param, output))
+            for t, (first, second), h, (head, seen), output in zip(
+                tensors, moments, hidden, heads, outputs, strict=True
+            )
+        ]
+
+
+def _read(reader: Layer, features: list[Float[Array, "*p"]]) -> list[Float[Array, "*p"]]:
+    x = jnp.stack(features)
+    weight, bias = reader.weight.astype(x.dtype), reader.bias.astype(x.dtype)
+    y = jax.nn.elu(weight @ x.reshape(x.shape[0], -1) + bias[:, None])
+    return [unit.reshape(x.shape[1:]) for unit in y]

@@ -2,22 +2,10 @@
 
 import abc
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 from jaxtyping import Array, Float, Int, PyTree
-
-
-class Prepared(NamedTuple):
-    """What a head knows about one tensor before the network has spoken.
-
-    - `state`: what it will remember.
-    - `operands`: what [`metaopt.l2o.AbstractHead.finish`][] needs. Leaves are scalars, or have the axes of the tensor
-        last, as the operands of [`metaopt.backend.AbstractBackend.pointwise_network`][].
-    """
-
-    state: PyTree
-    operands: PyTree[Float[Array, "..."]]
 
 
 class AbstractHead(eqx.Module):
@@ -43,29 +31,34 @@ class AbstractHead(eqx.Module):
         """Make the state that belongs to one tensor."""
 
     @abc.abstractmethod
-    def prepare(
-        self, state: PyTree, param: Float[Array, "*p"], grad: Float[Array, "*p"], step: Int[Array, ""]
-    ) -> Prepared:
-        """Do what is done per tensor, before the network.
+    def prepare(self, param: Float[Array, "*p"], step: Int[Array, ""]) -> PyTree[Float[Array, "..."]]:
+        """What it has to say about a whole tensor: scalars.
 
         **Arguments:**
 
-        - `state`: of this tensor.
-        - `param`, `grad`: in the dtype that is computed in.
+        - `param`: in the dtype that is computed in.
         - `step`: how many steps were taken before this one.
         """
 
     @staticmethod
     @abc.abstractmethod
-    def signals(operands: PyTree[Float[Array, "..."]]) -> list[Float[Array, "..."]]:
-        """What it offers to the network as features: elementwise, of the operands."""
+    def observe(
+        state: PyTree, operands: PyTree[Float[Array, "..."]], grad: Float[Array, "*p"]
+    ) -> tuple[PyTree, PyTree[Float[Array, "..."]]]:
+        """The new state of a tensor, and what it sees then: elementwise, of what was prepared and the gradient. The
+        leaves of both have the axes of the tensor last, or are scalars."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def signals(seen: PyTree[Float[Array, "..."]]) -> list[Float[Array, "..."]]:
+        """What it offers to the network as features: elementwise, of what it sees."""
 
     @staticmethod
     @abc.abstractmethod
     def finish(
-        operands: PyTree[Float[Array, "..."]], param: Float[Array, "*p"], outputs: Sequence[Any]
+        seen: PyTree[Float[Array, "..."]], param: Float[Array, "*p"], outputs: Sequence[Any]
     ) -> Float[Array, "*p"]:
-        """Make the new parameters: elementwise, of the operands, the parameters and the network's outputs."""
+        """Make the new parameters: elementwise, of what it sees, the parameters and the network's outputs."""
 
 
 class AbstractClock(eqx.Module):

@@ -85,13 +85,13 @@ def test_the_controller_is_its_formula(x64: None, getkey: Callable[[], Array]) -
 def test_outputs_of_a_network_enter_as_the_controllers_do(x64: None) -> None:
     head = AdamHead(0.1, schedule="constant")
     param, grad = jnp.asarray([0.5, -1.0]), jnp.asarray([1.0, 2.0])
-    x = head.prepare(head.init(param), param, grad, jnp.asarray(3)).operands
+    _, x = head.observe(head.init(param), head.prepare(param, jnp.asarray(3)), grad)
     outputs = (0.3, -0.2, 0.7, 0.4, 0.25)
     g, fast, main, slow = head.signals(x)
-    c = [float(mix) for mix in x.mixing]
+    c = [float(mix) for mix in x.operands.mixing]
     direction = main + (c[0] - 0.2) * fast + (c[1] + 0.7) * (slow - main) + (c[2] + 0.4) * (g - main) + 0.25
     direction = direction + c[3] * param / np.sqrt(np.mean(np.asarray(param) ** 2) + 1e-4)
-    wanted = param - jnp.exp(x.log_rate + 0.3) * direction
+    wanted = param - jnp.exp(x.operands.log_rate + 0.3) * direction
     np.testing.assert_allclose(head.finish(x, param, outputs), wanted, rtol=1e-12)
 
 
