@@ -250,16 +250,16 @@ class AdafacMLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
         self, old: _Accumulators, param: Float[Array, "*p"], grad: Float[Array, "*p"], state: CellState
     ) -> tuple[Float[Array, "f ..."], Float[Array, "f ..."] | None, _Operands]:
         """Update the averages over rows and columns of one tensor."""
-        square = jnp.square(grad)
         weights = complement(self.factored_decays, param)
         axes = _factored_axes(param.shape)
         if axes is None or old.cols is None:
-            rows, cols = average(weights, old.rows, square + 1e-30), old.cols
+            rows, cols = average(weights, old.rows, jnp.square(grad) + 1e-30), old.cols
             row_factors, col_factors = rows, None
         else:
             row_axis, col_axis = axes
-            rows = average(weights, old.rows, _mean(square, col_axis) + 1e-30)
-            cols = average(weights, old.cols, _mean(square, row_axis) + 1e-30)
+            # Two sums that each square what they read; one square for both would be written to memory.
+            rows = average(weights, old.rows, _mean(jnp.square(grad), col_axis) + 1e-30)
+            cols = average(weights, old.cols, _mean(jnp.square(jax.lax.optimization_barrier(grad)), row_axis) + 1e-30)
             row_factors = _root(rows / (_mean(rows, row_axis + 1) + 1e-9))
             col_factors = _root(cols)
         operands = _Operands(
