@@ -1,7 +1,10 @@
 """The one table of everything that has a name, and the doors that need it: `build` and `load`."""
 
 import os
+import re
+import warnings
 from collections.abc import Iterable
+from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 import optax
@@ -38,6 +41,16 @@ def adamw(learning_rate: float = 1e-3, b1: float = 0.9, b2: float = 0.999, weigh
 
 
 _HERE = "metaopt.registry"
+_BACKENDS = "metaopt.backends"
+
+
+def discovered_backends() -> dict[str, str]:
+    """What installed distributions offer as backends. A name that no spec could hold is left out, with a warning."""
+    found = {entry.name: entry.value for entry in entry_points(group=_BACKENDS)}
+    for name in [name for name in found if not re.fullmatch("[a-z][a-z0-9_]*", name) or name == "xla"]:
+        warnings.warn(f"The backend {name!r}, {found.pop(name)!r}, is left out: it needs another name.", stacklevel=2)
+    return found
+
 
 DEFAULT: Registry = Registry.of(
     {
@@ -70,6 +83,7 @@ DEFAULT: Registry = Registry.of(
         },
         "metaopt.backend.base:AbstractBackend": {
             "xla": "metaopt.backend:XLA",
+            **discovered_backends(),
         },
         AbstractTaskFamily: {
             "quadratics": "metaopt.tasks:Quadratics",

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PyTree
+
 from metaopt.backend import Network, Pointwise, Tensor
 
 
@@ -46,6 +47,7 @@ _STRUCTURAL = {
     "squeeze",
     "stack",
     "transpose",
+    "unstack",
 }
 _CALLS = {"jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call", "core_call"}
 _SAME = {"copy", "stop_gradient", "copy_p"}

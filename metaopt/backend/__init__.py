@@ -1,6 +1,13 @@
+from ._discovery import (
+    automatic as automatic,
+    find as find,
+    installed as installed,
+    unusable as unusable,
+)
 from ._network import Layer as Layer, Network as Network
 from ._xla import XLA as XLA
 from .base import (
+    EPSILON as EPSILON,
     AbstractBackend as AbstractBackend,
     Feature as Feature,
     Pointwise as Pointwise,

@@ -36,6 +36,10 @@ class XLA(AbstractBackend):
         if self.block < 1:
             raise ValueError(f"`block` must be at least 1, but {self.block} was given.")
 
+    @staticmethod
+    def unusable() -> str | None:
+        return None
+
     def network_update(
         self,
         pointwise: Pointwise,

@@ -8,10 +8,7 @@ from jaxtyping import Array, Float
 
 from ._network import Layer, Network
 from ._observed import Observed
-from .base import Pointwise
-
-
-EPSILON = 1e-5
+from .base import EPSILON, Pointwise
 
 
 def fold(network: Network, context: Float[Array, " context"]) -> Network:

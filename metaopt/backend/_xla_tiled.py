@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, Int
 from ._network import Network
 from ._observed import Observed
 from ._tiles import Matrix, Region, as_matrix, assemble, count, for_each, layout, regions, tile
-from ._xla_dense import EPSILON, fold
-from .base import Feature, Pointwise
+from ._xla_dense import fold
+from .base import EPSILON, Feature, Pointwise
 
 
 # A matrix product takes as long for one or two outputs as for many; weighted sums do not.

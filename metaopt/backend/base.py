@@ -10,6 +10,10 @@ from jaxtyping import Array, Float, PyTree
 from ._network import Network
 
 
+# Added to mean squares before features are divided by their roots.
+EPSILON = 1e-5
+
+
 class Feature(NamedTuple):
     """One input of a per-parameter network.
 
@@ -75,6 +79,11 @@ class AbstractBackend(eqx.Module):
     Backends have no leaves and are hashable: the choice is part of the structure of the algorithms that hold them, so
     it is part of the cache key of `jax.jit` and costs nothing at run time.
     """
+
+    @staticmethod
+    @abc.abstractmethod
+    def unusable() -> str | None:
+        """Why it cannot be used on this machine, as the end of a sentence; nothing if it can."""
 
     @abc.abstractmethod
     def network_update(

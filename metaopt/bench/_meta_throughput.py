@@ -35,10 +35,12 @@ def _available() -> int:
     return max(n for n in range(1, _TASKS + 1) if _TASKS % n == 0 and n <= len(jax.devices()))
 
 
-def _compile(chunk: int, devices: int) -> tuple[Callable[[MetaState, PRNGKeyArray], MetaState], MetaState, float]:
+def compile_meta_steps(
+    chunk: int, devices: int, *, tasks: int = _TASKS, batch_size: int | None = 1
+) -> tuple[Callable[[MetaState, PRNGKeyArray], MetaState], MetaState, float]:
     """A program of `chunk` meta-steps, a state to start it from, and the seconds that compiling took."""
     learner = Learner(MLP(hidden_size=32, hidden_layers=2))
-    problem = MetaProblem(DigitsMLP("train"), MeanLoss(), ConstantHorizon(_HORIZON), tasks=_TASKS, batch_size=1)
+    problem = MetaProblem(DigitsMLP("train"), MeanLoss(), ConstantHorizon(_HORIZON), tasks=tasks, batch_size=batch_size)
     estimator = PES(0.01, _TRUNCATION)
     if devices > 1:
         estimator = TaskParallel(estimator, make_mesh(tasks=devices))
@@ -65,7 +67,7 @@ def _compile(chunk: int, devices: int) -> tuple[Callable[[MetaState, PRNGKeyArra
 def _measure(blocks: int, devices: int) -> tuple[float, float, float]:
     """Compile seconds, inner steps per second, inner steps per CPU-second (medians)."""
     chunk = 10
-    program, state, compile_seconds = _compile(chunk, devices)
+    program, state, compile_seconds = compile_meta_steps(chunk, devices)
     state = jax.block_until_ready(program(state, jr.key(0)))
     wall, cpu = [], []
     for i in range(blocks):

@@ -30,6 +30,12 @@ BENCHMARKS: dict[str, Benchmark] = {
     "update-cost": Benchmark(
         "cost of one learned update of a million parameters against Adam's", "metaopt.bench._update_cost:run", 2
     ),
+    "gpu": Benchmark(
+        "the fused learned update and meta-training on a GPU, against XLA and Adam",
+        "metaopt.bench._gpu:run",
+        4,
+        "a GPU",
+    ),
     "import-cost": Benchmark(
         "what importing metaopt costs beside JAX, Equinox and Optax", "metaopt.bench._import_cost:run", 0.5
     ),

@@ -32,7 +32,7 @@ def _normal(seed: int) -> _Params:
     return {"w": jr.normal(first, (1000, 1000)) / 1000**0.5, "b": jr.normal(second, (1000,)) / 1000**0.5}
 
 
-class _Plain(eqx.Module):
+class Plain(eqx.Module):
     """The same rule as it is usually written: a matrix `[N, 39]` of features, written down and multiplied."""
 
     cell: AdafacMLP
@@ -84,7 +84,7 @@ class _Plain(eqx.Module):
         return (m, v, r, c), p - update.reshape(p.shape)
 
 
-def _program(algorithm: AbstractAlgorithm[Any, Any, Any] | _Plain) -> tuple[Callable[..., Any], float, float]:
+def _program(algorithm: AbstractAlgorithm[Any, Any, Any] | Plain) -> tuple[Callable[..., Any], float, float]:
     """A compiled step that reuses the memory of its inputs, its temporary memory in MiB, and the seconds it took."""
     params = _normal(0)
     run = jax.jit(lambda *arguments: algorithm.step(*arguments), donate_argnums=(0, 1))
@@ -129,7 +129,7 @@ class _Runner:
 
 def _relative_error(cell: AdafacMLP) -> float:
     """How far three updates are from those of the plain formulation, relative to the largest of them."""
-    params, plain = _normal(0), _Plain(cell)
+    params, plain = _normal(0), Plain(cell)
     ours, theirs = (cell.init(params), params), (plain.init(params), params)
     ours_step, theirs_step = (jax.jit(lambda *x, rule=rule: rule.step(*x)) for rule in (cell, plain))
     for seed in range(1, 4):
@@ -169,7 +169,7 @@ def run(*, full: bool = False) -> Report:
     temporary, compiling, errors = {}, {}, {}
     for hidden in _HIDDEN:
         cell = AdafacMLP(hidden, key=jr.key(hidden))
-        for form, rule in (("", cell), (", plain", _Plain(cell))):
+        for form, rule in (("", cell), (", plain", Plain(cell))):
             name = f"AdafacMLP({hidden}){form}"
             program, temporary[name], compiling[name] = _program(rule)
             runners[name] = _Runner(program, rule.init(params))

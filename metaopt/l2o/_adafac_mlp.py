@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
-from ..backend import XLA, AbstractBackend, Feature, Network, Pointwise, Tensor, per_tensor
+from ..backend import AbstractBackend, Feature, Network, Pointwise, Tensor, automatic, per_tensor
 from ._clocks import TanhClock
 from ._common import (
     CellState,
@@ -175,7 +175,7 @@ class AdafacMLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
         factored_decays: Sequence[float] = (0.9, 0.99, 0.999),
         head: AbstractHead | None = None,
         clock: AbstractClock | None = None,
-        backend: AbstractBackend = XLA(),
+        backend: AbstractBackend | None = None,
         key: PRNGKeyArray | None = None,
     ):
         """**Arguments:**
@@ -186,7 +186,7 @@ class AdafacMLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
         - `factored_decays`: of the averages over rows and columns; as many as `momentum_decays`.
         - `head`: how the outputs become a step. [`metaopt.l2o.PlainHead`][] is the published one and the default.
         - `clock`: the features of time. [`metaopt.l2o.TanhClock`][] is the published one and the default.
-        - `backend`: computes the step.
+        - `backend`: computes the step; by default what [`metaopt.backend.automatic`][] chooses.
         - `key`: draws the weights; the same weights each time if it is left out.
         """
         if len(momentum_decays) != len(factored_decays):
@@ -205,7 +205,7 @@ class AdafacMLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
         self.momentum_decays = log_complement(momentum_decays, "momentum_decays")
         self.second_decay = log_complement(second_decay, "second_decay")
         self.factored_decays = log_complement(factored_decays, "factored_decays")
-        self.backend = backend
+        self.backend = automatic() if backend is None else backend
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> CellState:
         del key

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
-from ..backend import XLA, AbstractBackend, Tensor, Updated
+from ..backend import AbstractBackend, Tensor, Updated, automatic
 from ._common import CellState, default_key, finish, init_tensors, match_real, widen
 from ._linear_head import LinearHead
 from ._recurrent import Recurrent, apply
@@ -70,7 +70,7 @@ class LSTM(AbstractAlgorithm[CellState, PyTree, PyTree]):
         scale: float = 10.0,
         head: AbstractHead | None = None,
         clock: AbstractClock | None = None,
-        backend: AbstractBackend = XLA(),
+        backend: AbstractBackend | None = None,
         key: PRNGKeyArray | None = None,
     ):
         """**Arguments:**
@@ -80,7 +80,7 @@ class LSTM(AbstractAlgorithm[CellState, PyTree, PyTree]):
         - `head`: how the outputs become a step. The published one and the default is
             [`metaopt.l2o.LinearHead`][] with scale 0.1.
         - `clock`: features of time; none by default, as published.
-        - `backend`: computes the step.
+        - `backend`: computes the step; by default what [`metaopt.backend.automatic`][] chooses.
         - `key`: draws the weights; the same weights each time if it is left out.
         """
         if not scale > 0:
@@ -96,7 +96,7 @@ class LSTM(AbstractAlgorithm[CellState, PyTree, PyTree]):
             output_scale=self.head.output_scale,
             key=default_key(key),
         )
-        self.backend = backend
+        self.backend = automatic() if backend is None else backend
         self.scale = scale
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> CellState:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
-from ..backend import XLA, AbstractBackend, Feature, Network, Pointwise, Tensor, per_tensor
+from ..backend import AbstractBackend, Feature, Network, Pointwise, Tensor, automatic, per_tensor
 from ._clocks import TanhClock
 from ._common import (
     CellState,
@@ -96,7 +96,7 @@ class MLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
         momentum_decays: Sequence[float] = (0.1, 0.5, 0.9, 0.99, 0.999, 0.9999),
         head: AbstractHead | None = None,
         clock: AbstractClock | None = None,
-        backend: AbstractBackend = XLA(),
+        backend: AbstractBackend | None = None,
         key: PRNGKeyArray | None = None,
     ):
         """**Arguments:**
@@ -105,7 +105,7 @@ class MLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
         - `momentum_decays`: of the averages of the gradient.
         - `head`: how the outputs become a step. [`metaopt.l2o.PlainHead`][] is the published one and the default.
         - `clock`: the features of time. [`metaopt.l2o.TanhClock`][] is the published one and the default.
-        - `backend`: computes the step.
+        - `backend`: computes the step; by default what [`metaopt.backend.automatic`][] chooses.
         - `key`: draws the weights; the same weights each time if it is left out.
         """
         self.head = PlainHead() if head is None else head
@@ -117,7 +117,7 @@ class MLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
             key=default_key(key),
         )
         self.momentum_decays = log_complement(momentum_decays, "momentum_decays")
-        self.backend = backend
+        self.backend = automatic() if backend is None else backend
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> CellState:
         del key

@@ -9,7 +9,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
-from ..backend import XLA, AbstractBackend, Layer, Tensor, Updated
+from ..backend import AbstractBackend, Layer, Tensor, Updated, automatic
 from ._common import (
     CellState,
     complement,
@@ -81,7 +81,7 @@ class RNNProp(AbstractAlgorithm[CellState, PyTree, PyTree]):
         epsilon: float = 1e-8,
         head: AbstractHead | None = None,
         clock: AbstractClock | None = None,
-        backend: AbstractBackend = XLA(),
+        backend: AbstractBackend | None = None,
         key: PRNGKeyArray | None = None,
     ):
         """**Arguments:**
@@ -92,7 +92,7 @@ class RNNProp(AbstractAlgorithm[CellState, PyTree, PyTree]):
         - `head`: how the outputs become a step. The published one and the default is a bounded
             [`metaopt.l2o.LinearHead`][] with scale 0.1.
         - `clock`: features of time; none by default, as published.
-        - `backend`: computes the step.
+        - `backend`: computes the step; by default what [`metaopt.backend.automatic`][] chooses.
         - `key`: draws the weights; the same weights each time if it is left out.
         """
         if not epsilon > 0:
@@ -111,7 +111,7 @@ class RNNProp(AbstractAlgorithm[CellState, PyTree, PyTree]):
         )
         self.first_decay = log_complement(b1, "b1")
         self.second_decay = log_complement(b2, "b2")
-        self.backend = backend
+        self.backend = automatic() if backend is None else backend
         self.epsilon = epsilon
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> CellState:

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.tree_util as jtu
 from jaxtyping import Array, Float, PyTree
+
 from metaopt.backend import XLA, AbstractBackend, Network, Pointwise, Tensor, Updated
 
 from .._elements import Unsupported, trace
@@ -61,7 +62,6 @@ class Native(AbstractBackend):
 
     @staticmethod
     def unusable() -> str | None:
-        """Why it cannot be used here, or nothing."""
         if jax.default_backend() != "cpu":
             return f"it is for CPUs, and jax runs on {jax.default_backend()} here"
         return None if compiler() else "there is no C++ compiler (`c++`, `g++`, `clang++`, or the one that `CXX` names)"

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
+
 from metaopt.backend import Network, Tensor, Updated
 
 

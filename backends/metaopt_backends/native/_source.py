@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from metaopt.backend import EPSILON
+
 from .._elements import Node, Rule, Unsupported
 from .._layout import COLUMN, FULL, ROW, SCALAR
 
 
 TEMPLATE = (pathlib.Path(__file__).parent / "kernel.cc").read_text()
-EPSILON = 1e-5
 _NUMBERS = {"float32": "float", "float64": "double"}
 _TYPES = {**_NUMBERS, "bool": "bool", "int32": "int32_t"}
 _INFIX = {

@@ -1,7 +1,6 @@
 """Programs of single numbers, computed with arrays inside of kernels."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp

@@ -1,6 +1,5 @@
 """The fused update for GPUs, in Triton: each program has some elements of one row."""
 
-import functools as ft
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Float
+
 from metaopt.backend import Network
 
 from .._elements import Rule
@@ -132,7 +132,7 @@ def update(
         load = _loader(plan, place, operands)
         known: dict[int, Array] = {}
         evaluate(rule, rule.values, load, known)
-        outputs = apply(weight_refs, [known[n] for n in rule.values], sizes, plan.block)
+        outputs = apply(plan, weight_refs, [known[n] for n in rule.values], sizes)
         known.update(zip(rule.outputs, outputs, strict=True))
         numbers = [n for own in rule.state for n in own] + [rule.param]
         evaluate(rule, numbers, load, known)
@@ -162,13 +162,13 @@ def _flat(x: Array) -> Array:
     return x.reshape(-1)
 
 
-def _written_network(refs: Sequence[Any], values: list[Array], sizes: Sequence[int], block: int) -> list[Array]:
+def _written_network(plan: Plan, refs: Sequence[Any], values: list[Array], sizes: Sequence[int]) -> list[Array]:
     """A network of few units, each of them an array of elements."""
     x = values
     for layer, (weight, bias) in enumerate(zip(refs[::2], refs[1::2], strict=True)):
         x = [jax.nn.relu(unit) for unit in x] if layer else x
         x = [
-            jnp.broadcast_to(sum((weight[j, k] * unit for k, unit in enumerate(x)), start=bias[j]), (block,))
+            jnp.broadcast_to(sum((weight[j, k] * unit for k, unit in enumerate(x)), start=bias[j]), (plan.block,))
             for j in range(sizes[layer + 1])
         ]
     return x
@@ -189,17 +189,18 @@ def _as_matrices(network: Network) -> list[Array]:
     return [*weights, pad(last.weight, last.weight.shape[0], sizes[-2]), last.bias]
 
 
-def _matrix_network(refs: Sequence[Any], values: list[Array], sizes: Sequence[int], block: int) -> list[Array]:
+def _matrix_network(plan: Plan, refs: Sequence[Any], values: list[Array], sizes: Sequence[int]) -> list[Array]:
     """A network whose units are the rows of matrices: between hidden layers there are products of matrices."""
     first, first_bias, *hidden, last, last_bias = refs
+    precision = jax.lax.Precision.HIGHEST if plan.interpret else _PRECISION
     bias = first_bias[:]
     for k, value in enumerate(values):
         bias = bias + first[k, :] * value if value.ndim == 0 else bias
-    x = jnp.broadcast_to(bias[:, None], (bias.shape[0], block))
+    x = jnp.broadcast_to(bias[:, None], (bias.shape[0], plan.block))
     for k, value in enumerate(values):
         x = x + first[k, :][:, None] * value[None, :] if value.ndim else x
     for weight, bias in zip(hidden[::2], hidden[1::2], strict=True):
-        product = ft.partial(jnp.dot, precision=_PRECISION, preferred_element_type=x.dtype)
-        x = product(weight[:, :], jnp.maximum(x, 0)) + bias[:][:, None]
+        x = jnp.dot(weight[:, :], jnp.maximum(x, 0), precision=precision, preferred_element_type=x.dtype)
+        x = x + bias[:][:, None]
     x = jnp.maximum(x, 0)
     return [jnp.sum(last[j, :][:, None] * x, axis=0) + last_bias[j] for j in range(sizes[-1])]

@@ -1,0 +1,1 @@
+from ._pallas import Pallas as Pallas
