@@ -179,8 +179,8 @@ def run(*, full: bool = False) -> Report:
             "ms per meta-step": 1e3 * each["seconds"],
         }
         if total > 1:
-            row["predicted ms"] = 1e3 * _predicted(each, total, used, base["cpu_seconds"], numbers)
-            row["all-reduce ms"] = 1e3 * (_predicted(each, total, used, 0.0, numbers))
+            row["predicted ms"] = 1e3 * _predicted(each, total, used, single["cpu_seconds"], numbers)
+            row["all-reduce ms"] = 1e3 * _predicted(each, total, used, 0.0, numbers)
             row["speedup"] = base["seconds"] / each["seconds"]
         rows.append(row)
     spread = [each for (devices, processes, _), each in found.items() if devices * processes > 1]
@@ -195,7 +195,7 @@ def run(*, full: bool = False) -> Report:
     notes = [
         f"PES, {_TASKS} tasks, truncation {_TRUNCATION}, MLP cell 32 x 2 ({numbers - 3} meta-parameters, "
         f"{4 * numbers} bytes per all-reduce), students 8-16-4; medians of {blocks} x {_TIMED_STEPS} meta-steps.",
-        "Predicted: CPU time of a meta-step on one device, divided by the cores that the devices run on, and one "
+        "Predicted: CPU time of a meta-step on one core, divided by the cores that the devices run on, and one "
         "all-reduce, from its latency and bandwidth as measured on the same devices. Devices are faked on CPU: more of "
         f"them than the {cores} cores here cannot be faster.",
     ]

@@ -1,6 +1,5 @@
 """The driver of meta-training."""
 
-import contextlib
 import os
 import time
 import warnings
@@ -202,7 +201,7 @@ def meta_train(
     many = jax.process_count() > 1
     bar = progress_bar(steps, done=run.step, unit="meta-step", enabled=progress and jax.process_index() == 0)
     waiting = deferred_interrupts(agree if many else None)
-    with contextlib.closing(run.store), bar, waiting as let_interrupts_through:
+    with bar, waiting as let_interrupts_through:
         try:
             if validation is not None and not run.validations:
                 run.validate(validation, validation_tasks, validation_steps)
@@ -221,8 +220,9 @@ def meta_train(
             run.store.wait()
         except KeyboardInterrupt:
             run.save()
-            run.store.wait()
+            run.store.close()
             raise
+    run.store.close()
     return run.result()
 
 

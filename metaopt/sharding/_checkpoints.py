@@ -5,6 +5,7 @@ import dataclasses
 import logging
 import os
 import pathlib
+import shutil
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
@@ -18,9 +19,12 @@ from jax.sharding import NamedSharding
 
 from .._core import CheckpointError
 from .._core._save import is_key, kind_of
+from ._everywhere import agree
 
 
 T = TypeVar("T")
+_TEMPORARY = ".orbax-checkpoint-tmp"
+_REMOVED = ".removed"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,49 +63,62 @@ class OpenFolder:
             raise ImportError(
                 "Checkpoint folders need `orbax-checkpoint`. Install it with `pip install 'metaopt[checkpoint]'`."
             ) from error
-        self.orbax = orbax.checkpoint
-        self.path = pathlib.Path(folder.path).absolute()
+        self.path, self.keep = pathlib.Path(folder.path).absolute(), folder.keep
         if self.path.exists() and not self.path.is_dir():
             raise NotADirectoryError(f"`{self.path}` is a file, but a folder for checkpoints was wanted.")
-        options = self.orbax.CheckpointManagerOptions(
-            max_to_keep=folder.keep, create=True, cleanup_tmp_directories=True, enable_async_checkpointing=True
-        )
+        self.path.mkdir(parents=True, exist_ok=True)
+        if jax.process_index() == 0:
+            for left in [*self.path.glob(f"*{_TEMPORARY}*"), *self.path.glob(f"*{_REMOVED}")]:
+                shutil.rmtree(left, ignore_errors=True)
         # What it logs as an error, it raises too.
         logging.getLogger("absl").addFilter(_not_from_orbax)
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.manager = self.orbax.CheckpointManager(self.path, options=options)
+        # Its `CheckpointManager` would answer an error in one process by waiting for the others, which wait for this.
+        self.args = orbax.checkpoint.args
+        self.checkpointer = orbax.checkpoint.AsyncCheckpointer(orbax.checkpoint.CompositeCheckpointHandler())
+        self.last: int | None = None
+
+    def steps(self) -> list[int]:
+        """The steps of all complete checkpoints: what is incomplete has another name."""
+        return sorted(int(place.name) for place in self.path.iterdir() if place.name.isdigit())
 
     def save(self, step: int, tree: Any, metadata: dict[str, Any]) -> None:
         """Begin to save the arrays of a pytree, after what was begun before is complete."""
+        self.wait()
+        if step == self.last:
+            return
+        if self.last is None and agree(len(self.steps())):
+            raise FileExistsError(
+                f"`{self.path}` holds checkpoints of another run. Go on with `resume=True`, or take another folder."
+            )
         leaves = _arrays(tree)
         about = {"leaves": {name: kind_of(leaf) for name, leaf in leaves.items()}, "metadata": metadata}
         # Orbax knows neither typed keys nor arrays without elements.
         arrays = {name: jr.key_data(x) if is_key(x) else x for name, x in leaves.items() if x.size}
-        args = self.orbax.args
         with self._errors():
-            self.manager.wait_until_finished()
-            if self.manager.latest_step() != step:
-                both = args.Composite(state=args.StandardSave(arrays), about=args.JsonSave(about))
-                self.manager.save(step, args=both, force=True)
+            both = self.args.Composite(state=self.args.StandardSave(arrays), about=self.args.JsonSave(about))
+            self.checkpointer.save(self.path / str(step), args=both)
+        self.last = step
 
     def load(self, like: T) -> tuple[T, dict[str, Any]] | None:
         """The latest checkpoint, if there is one: the arrays in a pytree like the given one, and the metadata."""
-        step = self.manager.latest_step()
-        if step is None:
+        step = agree(max(self.steps(), default=-1))
+        if step < 0:
             return None
-        args, leaves = self.orbax.args, _arrays(like)
+        place, args, leaves = self.path / str(step), self.args, _arrays(like)
         try:
-            about = self.manager.restore(step, args=args.Composite(about=args.JsonRestore()))["about"]
-            _check_fit(self.path / str(step), about["leaves"], leaves)
+            about = self.checkpointer.restore(place, args=args.Composite(about=args.JsonRestore()))["about"]
+            _check_fit(place, about["leaves"], leaves)
             wanted = {n: jr.key_data(x) if is_key(x) else x for n, x in leaves.items() if x.size}
             abstract = {n: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=_sharding(x)) for n, x in wanted.items()}
-            stored = self.manager.restore(step, args=args.Composite(state=args.StandardRestore(abstract)))["state"]
+            restore = args.Composite(state=args.StandardRestore(abstract))
+            stored = self.checkpointer.restore(place, args=restore)["state"]
         except CheckpointError:
             raise
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
-                f"`{self.path / str(step)}` is damaged: {_first_line(error)} Delete it to go on from the one before it."
+                f"`{place}` is damaged: {_first_line(error)} Delete it to go on from the one before it."
             ) from error
+        self.last = step
 
         def fit(path: Any, leaf: Any) -> Any:
             array = stored.get(jtu.keystr(path), leaf)
@@ -114,13 +131,19 @@ class OpenFolder:
         return jtu.tree_map_with_path(fit, like), about["metadata"]
 
     def wait(self) -> None:
-        """Wait until all is written."""
+        """Wait until all is written; then remove what is old."""
         with self._errors():
-            self.manager.wait_until_finished()
+            self.checkpointer.wait_until_finished()
+        if jax.process_index() == 0:
+            for step in self.steps()[: -self.keep]:
+                # What is removed in part must not look complete.
+                left = (self.path / str(step)).rename(self.path / f"{step}{_REMOVED}")
+                shutil.rmtree(left, ignore_errors=True)
 
     def close(self) -> None:
-        logging.getLogger("absl").removeFilter(_not_from_orbax)
-        self.manager.close()
+        """Wait, and let go. Not after an error: other processes that are no more would be waited for."""
+        self.wait()
+        self.checkpointer.close()
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -128,8 +151,8 @@ class OpenFolder:
         try:
             yield
         except (OSError, ValueError, RuntimeError) as error:
-            kept = self.manager.latest_step()
-            rest = "there is none before it" if kept is None else f"the last good one is that of step {kept}"
+            kept = self.steps()
+            rest = f"the last good one is that of step {kept[-1]}" if kept else "there is none before it"
             raise OSError(
                 f"A checkpoint could not be written to `{self.path}`; {rest}. {_first_line(error)}"
             ) from error

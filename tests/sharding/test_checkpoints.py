@@ -103,6 +103,17 @@ def test_half_a_checkpoint_is_ignored(open_: Any) -> None:
     again.save(2, _tree(5.0), {})
     again.wait()
     assert float(again.load(_tree())[0][1]["a/b"][0, 0]) == 5.0
+    assert sorted(p.name for p in again.path.iterdir()) == ["1", "2"]
+
+
+def test_checkpoints_of_another_run_are_left_alone(open_: Any) -> None:
+    folder = open_()
+    folder.save(7, _tree(1.0), {})
+    folder.wait()
+    again = open_()
+    with pytest.raises(FileExistsError, match="holds checkpoints of another run. Go on with `resume=True`"):
+        again.save(0, _tree(2.0), {})
+    assert float(again.load(_tree())[0][1]["a/b"][0, 0]) == 1.0
 
 
 def test_another_number_of_devices_can_read_it(open_: Any) -> None:
