@@ -30,7 +30,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "scaling": Benchmark(
         "meta-training on 1 to 8 devices and in two processes: what changes, and what it costs",
         "metaopt.bench._scaling:run",
-        4,
+        5,
     ),
     "update-cost": Benchmark(
         "cost of one learned update of a million parameters against Adam's", "metaopt.bench._update_cost:run", 2
