@@ -231,6 +231,7 @@ _LONG = 6000
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a run leaves that nobody disturbs."""
+    pytest.importorskip("orbax.checkpoint")
     folder = tmp_path_factory.mktemp("whole")
     _finish(_launch(_spec(folder, steps=_LONG), folder / "out"))
     return folder / "out"
