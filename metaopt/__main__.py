@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import jax
+
 from ._core import CheckpointError
 from .registry import DEFAULT, unknown
 from .spec import SpecError, override, read
@@ -69,6 +71,16 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--resume", action="store_true", help="go on from the checkpoint in the folder of --out")
     run.add_argument("--quiet", action="store_true", help="no progress bar")
     run.set_defaults(command=_run)
+
+    launch = commands.add_parser(
+        "launch",
+        help="execute a run in many processes on this machine, and restart it when one dies",
+        usage="python -m metaopt launch -n N [--retries R] -- run SPEC [options of run]",
+    )
+    launch.add_argument("-n", "--processes", type=int, required=True, metavar="N", help="how many processes")
+    launch.add_argument("--retries", type=int, default=3, metavar="R", help="how often to restart it (default: 3)")
+    launch.add_argument("run", nargs=argparse.REMAINDER, metavar="run ...", help="the command, after `--`")
+    launch.set_defaults(command=_launch)
 
     bench = commands.add_parser("bench", help="measure a claim on this machine")
     bench.add_argument("name", nargs="?", metavar="NAME", help="which one (see `--list`)")
@@ -146,13 +158,42 @@ def _print_table(title: str, rows: Mapping[str, str]) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from .runs import execute, find
+    from .runs._launch import end_with_supervisor
+    from .sharding import initialize
 
+    end_with_supervisor()
+    try:
+        initialize()
+    except ValueError as error:
+        raise SpecError("", str(error)) from error
     spec = override(read(find(options.spec)), options.set)
     if options.out is None and options.resume:
         raise SpecError("", "`--resume` needs the folder to go on in: `--out DIR`.")
-    out = options.out or Path("runs", f"{Path(options.spec).stem}-{time.strftime('%Y%m%d-%H%M%S')}")
-    execute(spec, out, resume=options.resume, progress=not options.quiet)
+    if options.out is None and jax.distributed.is_initialized():
+        raise SpecError("", "many processes need the same folder for their results: `--out DIR`.")
+    execute(spec, options.out or _new_folder(options.spec), resume=options.resume, progress=not options.quiet)
     return 0
+
+
+def _new_folder(spec: str) -> Path:
+    return Path("runs", f"{Path(spec).stem}-{time.strftime('%Y%m%d-%H%M%S')}")
+
+
+def _launch(options: argparse.Namespace) -> int:
+    from .runs import supervise
+
+    words = options.run[1:] if options.run[:1] == ["--"] else options.run
+    if words[:1] != ["run"]:
+        raise SpecError("", "`launch` starts runs: `python -m metaopt launch -n 2 -- run SPEC`.")
+    run = _parser().parse_args(words)
+    # All processes, and those that are started after a failure, need the same folder.
+    if run.out is None:
+        words = [*words, "--out", str(_new_folder(run.spec))]
+    command = [sys.executable, "-m", "metaopt", *words]
+    try:
+        return supervise(command, again=[*command, "--resume"], processes=options.processes, retries=options.retries)
+    except ValueError as error:
+        raise SpecError("", str(error)) from error
 
 
 def _bench(options: argparse.Namespace) -> int:
@@ -189,8 +230,9 @@ def _show(options: argparse.Namespace) -> int:
 
 if __name__ == "__main__":
     status = main()
-    if status in (130, 143):
-        # What XLA is compiling or running at an interrupt does not survive the orderly end of the interpreter.
+    if status in (130, 143) or (status and jax.distributed.is_initialized()):
+        # What XLA is compiling or running at an interrupt does not survive the orderly end of the interpreter, which
+        # would also wait for all other processes.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

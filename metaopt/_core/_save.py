@@ -55,10 +55,10 @@ def save(
     for key_path, leaf in jtu.tree_flatten_with_path(tree)[0]:
         if not eqx.is_array_like(leaf):
             continue
-        path_text, array = jtu.keystr(key_path), np.asarray(jr.key_data(leaf) if _is_key(leaf) else leaf)
+        path_text, array = jtu.keystr(key_path), np.asarray(jr.key_data(leaf) if is_key(leaf) else leaf)
         if not (array.dtype == bool or jnp.issubdtype(array.dtype, jnp.number)):
             raise TypeError(f"`{path_text}` has dtype {array.dtype}, but only numbers and random keys can be saved.")
-        kind = str(jr.key_impl(leaf)) if _is_key(leaf) else None
+        kind = str(jr.key_impl(leaf)) if is_key(leaf) else None
         leaves.append({"path": path_text, "shape": list(array.shape), "dtype": array.dtype.name, "key": kind})
         blobs.append(array.astype(array.dtype.newbyteorder("=")).tobytes())
     header = json.dumps({"metadata": metadata, "leaves": leaves}).encode()
@@ -127,7 +127,7 @@ def load(path: str | os.PathLike[str], like: T) -> T:
 
 
 def _fit(path: Any, name: str, leaf: Any, array: np.ndarray, key: str | None) -> Any:
-    stored, wanted = _kind(array, key), _kind(leaf, str(jr.key_impl(leaf)) if _is_key(leaf) else None)
+    stored, wanted = _kind(array, key), kind_of(leaf)
     if stored != wanted:
         raise CheckpointError(f"`{path}` does not fit: `{name}` is {stored} in the file, but {wanted} was wanted.")
     if key is not None:
@@ -137,13 +137,18 @@ def _fit(path: Any, name: str, leaf: Any, array: np.ndarray, key: str | None) ->
     return array.copy() if isinstance(leaf, np.ndarray) else type(leaf)(array.item())
 
 
-def _is_key(leaf: Any) -> bool:
+def is_key(leaf: Any) -> bool:
+    """Whether a leaf is an array of typed random keys."""
     return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _kind(leaf: Any, key: str | None) -> str:
+def kind_of(leaf: Any) -> str:
     """What must agree between a leaf and what is stored for it, in words."""
-    array = jr.key_data(leaf) if _is_key(leaf) else leaf if eqx.is_array(leaf) else np.asarray(leaf)
+    return _kind(leaf, str(jr.key_impl(leaf)) if is_key(leaf) else None)
+
+
+def _kind(leaf: Any, key: str | None) -> str:
+    array = jr.key_data(leaf) if is_key(leaf) else leaf if eqx.is_array(leaf) else np.asarray(leaf)
     kind = f"{array.dtype.name}{list(array.shape)}"
     return kind if key is None else f"a random key ({key}) of data {kind}"
 

@@ -27,6 +27,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         5,
         "the package registry, once, to install the peer",
     ),
+    "scaling": Benchmark(
+        "meta-training on 1 to 8 devices and in two processes: what changes, and what it costs",
+        "metaopt.bench._scaling:run",
+        5,
+    ),
     "update-cost": Benchmark(
         "cost of one learned update of a million parameters against Adam's", "metaopt.bench._update_cost:run", 2
     ),

@@ -8,11 +8,17 @@ from types import FrameType
 
 
 @contextlib.contextmanager
-def deferred_interrupts() -> Iterator[Callable[[], None]]:
+def deferred_interrupts(agree: Callable[[int], int] | None = None) -> Iterator[Callable[[], None]]:
     """Let Ctrl-C, and SIGTERM where it has a handler, wait for moments at which nothing is half done.
 
     A `KeyboardInterrupt` that is raised anywhere may fall between two assignments that belong together, and one that is
-    raised inside a callback of the garbage collector, of which jax has some, is lost. A second signal does not wait.
+    raised inside a callback of the garbage collector, of which jax has some, is lost. A second signal does not wait,
+    unless there are other processes, which would wait for this one forever.
+
+    **Arguments:**
+
+    - `agree`: where many processes run the same program, a function that gives them the largest of their numbers. A
+        signal to one of them then counts as one to all.
 
     **Returns:**
 
@@ -23,14 +29,15 @@ def deferred_interrupts() -> Iterator[Callable[[], None]]:
     waiting: list[tuple[int, FrameType | None]] = []
 
     def wait(number: int, frame: FrameType | None) -> None:
-        if waiting:
+        if waiting and agree is None:
             handlers[number](number, frame)
         waiting.append((number, frame))
 
     def let_through() -> None:
-        if waiting:
-            number, frame = waiting.pop()
-            handlers[number](number, frame)
+        number, frame = waiting.pop() if waiting else (0, None)
+        number = number if agree is None else agree(number)
+        if number:
+            handlers.get(number, signal.default_int_handler)(number, frame)
 
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -84,3 +84,24 @@ class TaskParallel(AbstractEstimator[S]):
                 "`tasks` of the problem."
             )
         return dataclasses.replace(problem, tasks=problem.tasks // devices, axis=_AXIS)
+
+
+def shared_mesh(estimator: AbstractEstimator[Any]) -> Mesh | None:
+    """The mesh on which many processes meet; none if there is one process only.
+
+    **Raises:**
+
+    - `ValueError`: if the estimator leaves out a device.
+    """
+    processes, devices = jax.process_count(), jax.device_count()
+    if processes == 1:
+        return None
+    mesh = estimator.mesh if isinstance(estimator, TaskParallel) else None
+    if mesh is None or mesh.size != devices:
+        found = "is not spread over devices" if mesh is None else f"is spread over {mesh.size}"
+        raise ValueError(
+            f"There are {processes} processes with {devices} devices, but the estimator {found}. Spread it over all, "
+            f"`TaskParallel(estimator, make_mesh(tasks={devices}))`; in a spec, `estimator = {{ name = "
+            f'"task_parallel", inner = ..., mesh = {{ name = "mesh", tasks = {devices} }} }}`.'
+        )
+    return mesh

@@ -1,16 +1,16 @@
 """The driver of meta-training."""
 
 import os
-import pathlib
 import time
 import warnings
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from .._core import (
@@ -18,20 +18,22 @@ from .._core import (
     AbstractTaskFamily,
     Learner,
     SkipNonFinite,
-    load,
-    read_header,
-    save,
     unroll,
     with_horizon,
 )
 from .._core._progress import progress_bar
 from .._core._task import check_family
+from ..sharding import CheckpointFolder
+from ..sharding._everywhere import agree, fetch, replicate
 from ._devices import task_keys
 from ._interrupts import deferred_interrupts
 from ._partition import partition
+from ._stores import open_store
+from ._task_parallel import shared_mesh
 from .base import AbstractEstimator, MetaProblem
 
 
+T = TypeVar("T")
 _LONGEST_CHUNK = 512
 _SECONDS_PER_CHUNK = 1.0
 
@@ -139,7 +141,7 @@ def meta_train(
     validate_every: int | None = None,
     validation_tasks: int = 16,
     validation_steps: int | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint: str | os.PathLike[str] | CheckpointFolder | None = None,
     checkpoint_every: int | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -149,6 +151,9 @@ def meta_train(
     Repeats $\hat g \leftarrow \mathrm{estimate}(\phi)$, $\phi \leftarrow \mathrm{outer.step}(\phi, \hat g)$ in compiled
     chunks of about a second, with a progress bar. Random keys depend on the meta-step only, so a run that was
     interrupted and resumed gives the same bits as one that was not.
+
+    In a run of many processes ([`metaopt.sharding.initialize`][]) all of them call this with the same arguments, and
+    get the same result. Ctrl-C or SIGTERM in one of them ends all.
 
     **Arguments:**
 
@@ -174,7 +179,8 @@ def meta_train(
 
     **Raises:**
 
-    - `ValueError`: for a `steps`, `validate_every` or `checkpoint_every` below 1, or `resume` without `checkpoint`.
+    - `ValueError`: for a `steps`, `validate_every` or `checkpoint_every` below 1, or `resume` without `checkpoint`; in
+        a run of many processes, if the estimator is not spread over the devices of all, or the checkpoint is a file.
     - `TypeError`: if the tasks of a family differ in shape.
     - `OSError`: if the checkpoint cannot be written; tried before training starts.
     - [`metaopt.CheckpointError`][]: if the checkpoint to resume from is damaged or does not fit.
@@ -191,8 +197,11 @@ def meta_train(
     run = _Run(learner, problem, estimator, outer, steps, key, checkpoint, resume)
     periods = [checkpoint_every] if checkpoint is not None else []
     periods += [validate_every] if validation is not None else []
-    bar = progress_bar(steps, done=run.step, unit="meta-step", enabled=progress)
-    with bar, deferred_interrupts() as let_interrupts_through:
+    validation = run.shared(validation)
+    many = jax.process_count() > 1
+    bar = progress_bar(steps, done=run.step, unit="meta-step", enabled=progress and jax.process_index() == 0)
+    waiting = deferred_interrupts(agree if many else None)
+    with bar, waiting as let_interrupts_through:
         try:
             if validation is not None and not run.validations:
                 run.validate(validation, validation_tasks, validation_steps)
@@ -208,9 +217,12 @@ def meta_train(
                 let_interrupts_through()
                 if checkpoint is not None and (run.step % checkpoint_every == 0 or last):
                     run.save()
+            run.store.wait()
         except KeyboardInterrupt:
             run.save()
+            run.store.close()
             raise
+    run.store.close()
     return run.result()
 
 
@@ -225,29 +237,35 @@ class _Run:
         outer: AbstractAlgorithm[Any, Any, Any],
         steps: int,
         key: PRNGKeyArray,
-        checkpoint: str | os.PathLike[str] | None,
+        checkpoint: str | os.PathLike[str] | CheckpointFolder | None,
         resume: bool,
     ):
         self.begun = time.perf_counter()
-        self.problem, self.estimator = problem, estimator
-        self.outer = with_horizon(SkipNonFinite(outer), steps)
-        self.checkpoint = None if checkpoint is None else pathlib.Path(checkpoint)
-        start_key, self.key, self.validation_key = jr.split(key, 3)
+        self.mesh = shared_mesh(estimator)
+        outer = with_horizon(SkipNonFinite(outer), steps)
+        start_key, run_key, validation_key = jr.split(key, 3)
         learner = jtu.tree_map(lambda x: jnp.asarray(x, x.dtype) if eqx.is_array(x) else x, learner)
         estimator_key, outer_key = jr.split(start_key)
         partition(learner, problem)
-        estimator_state = eqx.filter_jit(estimator.init)(learner, problem, key=estimator_key)
-        outer_state = self.outer.init(learner, key=outer_key)
         zero = jnp.zeros((), jnp.int32)
+        given = (zero, learner, outer.init(learner, key=outer_key), estimator, problem)
+        zero, learner, outer_state, self.estimator, self.problem = self.shared(given)
+        self.outer = self.shared(outer)
+        self.key, self.validation_key, estimator_key = self.shared((run_key, validation_key, estimator_key))
+        estimator_state = eqx.filter_jit(self.estimator.init)(learner, self.problem, key=estimator_key)
         self.state = MetaState(zero, learner, outer_state, estimator_state, zero)
         self.best, self.best_step = learner, 0
         self.values: list[float] = []
         self.validations: list[tuple[int, float]] = []
         self.chunk, self.compile_seconds = 1, 0.0
-        if resume and self.checkpoint is not None and self.checkpoint.exists():
-            self.load(self.checkpoint)
-        else:
+        self.store = open_store(checkpoint)
+        if not (resume and self.load()):
             self.save()
+            self.store.wait()
+
+    def shared(self, tree: T) -> T:
+        """The same in a run of many processes: arrays on the devices of all."""
+        return tree if self.mesh is None else replicate(tree, self.mesh)
 
     @property
     def step(self) -> int:
@@ -255,13 +273,13 @@ class _Run:
 
     def advance(self, stop: int) -> None:
         """Run one chunk, of about a second, but not past `stop`."""
-        count = min(stop - self.step, self.chunk)
+        count = min(stop - self.step, agree(self.chunk))
         begun = time.perf_counter()
-        args = (jnp.asarray(count), self.estimator, self.outer, self.problem, self.key)
+        args = (self.shared(jnp.asarray(count)), self.estimator, self.outer, self.problem, self.key)
         state, values = jax.block_until_ready(_chunk(self.state, *args))
         seconds = time.perf_counter() - begun
         self.state = state
-        self.values += [float(v) for v in values[:count]]
+        self.values += [float(v) for v in np.asarray(values)[:count]]
         if not self.compile_seconds:
             self.compile_seconds = seconds
         else:
@@ -284,17 +302,19 @@ class _Run:
         return shown
 
     def save(self) -> None:
-        if self.checkpoint is None:
-            return
         curves = {"values": self.values, "validations": self.validations, "best_step": self.best_step}
-        save(self.checkpoint, (self.state, self.best), metadata={"kind": "meta-training", **curves})
+        self.store.save(self.step, (self.state, self.best), {"kind": "meta-training", **curves})
 
-    def load(self, path: pathlib.Path) -> None:
-        self.state, self.best = load(path, (self.state, self.best))
-        metadata = read_header(path)["metadata"]
+    def load(self) -> bool:
+        """Go on from what is stored; returns whether there is something."""
+        found = self.store.load((self.state, self.best))
+        if found is None:
+            return False
+        (self.state, self.best), metadata = found
         self.values = list(metadata["values"])
         self.validations = [(int(step), float(loss)) for step, loss in metadata["validations"]]
         self.best_step = int(metadata["best_step"])
+        return True
 
     def result(self) -> MetaResult:
         skipped, diverged = int(self.state.outer.skipped), int(self.state.diverged)
@@ -305,9 +325,12 @@ class _Run:
                 stacklevel=3,
             )
         learner, best_step = (self.best, self.best_step) if self.validations else (self.state.learner, self.step)
+        last = self.state.learner
+        if self.mesh is not None:
+            learner, last = fetch((learner, last))
         return MetaResult(
             learner=learner,
-            last=self.state.learner,
+            last=last,
             history=History(self.values, self.validations),
             skipped=skipped,
             diverged=diverged,

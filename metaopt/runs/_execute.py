@@ -7,12 +7,15 @@ import time
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.random as jr
 
 from .._core import Learner, save
 from ..evaluate import Comparison, compare, plot, write_json
 from ..meta import MetaResult, meta_train
+from ..meta._task_parallel import shared_mesh
 from ..registry import DEFAULT
+from ..sharding import CheckpointFolder
 from ..spec import Registry, SpecError, build, dumps, normalize, read
 from ._spec import Evaluation, Run
 
@@ -34,6 +37,9 @@ def execute(
     Writes `spec.toml`, `checkpoint.metaopt` (while training), `learner.metaopt` (which [`metaopt.load`][] opens),
     `history.json`, and with an evaluation `comparison.json`, `report.txt` and `curves.png`.
 
+    In a run of many processes ([`metaopt.sharding.initialize`][]) all of them call this. They train together, with
+    checkpoints in the folder `checkpoints`; everything else, printing included, the first one does alone.
+
     **Arguments:**
 
     - `spec`: a run specification; see [`metaopt.runs.Run`][].
@@ -44,12 +50,12 @@ def execute(
 
     **Returns:**
 
-    The comparison, if the run has an evaluation.
+    The comparison, if the run has an evaluation, and in the first process.
 
     **Raises:**
 
     - [`metaopt.spec.SpecError`][]: if the spec is wrong, or differs from that of the run to resume in more than
-        `steps`, `evaluation` and `description`.
+        `steps`, `evaluation` and `description`; if one process should go on where many had begun, or the reverse.
     - `FileExistsError`: if the folder holds something already.
     - `OSError`: if the folder cannot be written.
     - [`metaopt.CheckpointError`][]: if the checkpoint to resume from is damaged.
@@ -58,22 +64,28 @@ def execute(
     explicit = normalize(spec, Run, registry=registry)
     _check_estimator(run)
     folder = pathlib.Path(out)
-    _prepare(folder, explicit, resume)
-    if run.description and progress:
-        print(run.description, flush=True)
+    if jax.process_index() == 0:
+        _prepare(folder, explicit, resume)
+        if run.description and progress:
+            print(run.description, flush=True)
     try:
-        return _execute(run, explicit, folder, resume, progress)
+        result = _train(run, folder / _checkpoint(), resume, progress)
+        return _finish(run, result, explicit, folder, progress) if jax.process_index() == 0 else None
     except KeyboardInterrupt as interrupt:
-        if (folder / "checkpoint.metaopt").exists():
-            again = f"python -m metaopt run {shlex.quote(str(folder / 'spec.toml'))} --out {shlex.quote(str(folder))}"
-            interrupt.add_note(f"What was reached is saved; go on with `{again} --resume`.")
+        if (folder / _checkpoint()).exists():
+            again = f"run {shlex.quote(str(folder / 'spec.toml'))} --out {shlex.quote(str(folder))} --resume"
+            start = "" if jax.process_count() == 1 else f"launch -n {jax.process_count()} -- "
+            interrupt.add_note(f"What was reached is saved; go on with `python -m metaopt {start}{again}`.")
         raise
 
 
-def _execute(
-    run: Run, explicit: dict[str, Any], folder: pathlib.Path, resume: bool, progress: bool
+def _checkpoint() -> str:
+    return "checkpoint.metaopt" if jax.process_count() == 1 else "checkpoints"
+
+
+def _finish(
+    run: Run, result: MetaResult, explicit: dict[str, Any], folder: pathlib.Path, progress: bool
 ) -> Comparison | None:
-    result = _train(run, folder / "checkpoint.metaopt", resume, progress)
     save(folder / "learner.metaopt", result.learner, spec=explicit["learner"], metadata={"kind": "learner"})
     write_json(folder / "history.json", {"values": result.history.values, "validations": result.history.validations})
     print(_summary(result))
@@ -89,6 +101,7 @@ def _execute(
 def _check_estimator(run: Run) -> None:
     """Say now what would otherwise be said after the folder was made."""
     try:
+        shared_mesh(run.estimator)
         eqx.filter_eval_shape(run.estimator.init, run.learner, run.problem, key=jr.key(run.seed))
     except (TypeError, ValueError) as error:
         raise SpecError("", str(error)) from error
@@ -106,8 +119,14 @@ def _prepare(folder: pathlib.Path, explicit: dict[str, Any], resume: bool) -> No
         for key in sorted({*before, *explicit} - _CHANGEABLE):
             if before.get(key) != explicit.get(key):
                 raise SpecError(key, f"differs from `{file}`, the run to resume. Start a new one in another folder.")
+        (other,) = {"checkpoint.metaopt", "checkpoints"} - {_checkpoint()}
+        if (folder / other).exists():
+            who = "many processes" if other == "checkpoints" else "one process"
+            raise SpecError("", f"`{folder}` holds a run of {who}, which only {who} can resume.")
     folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(dumps(explicit))
+    scratch = folder / ".spec.toml"
+    scratch.write_text(dumps(explicit))
+    scratch.replace(file)
 
 
 def _train(run: Run, checkpoint: pathlib.Path, resume: bool, progress: bool) -> MetaResult:
@@ -121,7 +140,7 @@ def _train(run: Run, checkpoint: pathlib.Path, resume: bool, progress: bool) -> 
         validation=run.validation,
         validation_tasks=run.validation_tasks,
         validation_steps=run.validation_steps,
-        checkpoint=checkpoint,
+        checkpoint=checkpoint if jax.process_count() == 1 else CheckpointFolder(checkpoint),
         resume=resume,
         progress=progress,
     )

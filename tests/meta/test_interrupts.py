@@ -87,3 +87,32 @@ def test_other_threads_do_without():
     thread.start()
     thread.join()
     assert found == [signal.default_int_handler]
+
+
+def test_a_signal_to_another_process_counts_as_one_to_this():
+    others = [0, signal.SIGINT]
+    reached = []
+    with pytest.raises(KeyboardInterrupt), deferred_interrupts(lambda own: max(own, others.pop(0))) as let_through:
+        let_through()
+        reached.append("nothing yet")
+        let_through()
+        reached.append("too far")
+    assert reached == ["nothing yet"]
+
+
+def test_with_other_processes_all_signals_wait():
+    reached = []
+    with pytest.raises(KeyboardInterrupt), deferred_interrupts(lambda own: own) as let_through:
+        interrupt()
+        interrupt()
+        reached.append("both")
+        let_through()
+        reached.append("too far")
+    assert reached == ["both"]
+
+
+def test_all_processes_are_asked_at_the_end():
+    asked = []
+    with deferred_interrupts(lambda own: asked.append(own) or 0) as let_through:
+        let_through()
+    assert asked == [0, 0]

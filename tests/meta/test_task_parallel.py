@@ -91,6 +91,9 @@ def test_devices_meet_once(estimator: AbstractEstimator[Any]) -> None:
         for name in ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
     }
     assert counts == {name: int(name == "all-reduce") for name in counts}
+    # Between processes each array in it would cost a round trip.
+    (arrays,) = re.findall(r"\ball-reduce(?:-start)?\(([^)]*)\)", text)
+    assert "," not in re.sub(r"\[[^\]]*\]|\{[^}]*\}", "", arrays)
 
 
 def test_the_driver_takes_it(tmp_path: Any) -> None:

@@ -9,7 +9,9 @@ import optax
 import pytest
 
 import metaopt
-from metaopt.meta import PES, ConstantHorizon, MeanLoss, MetaProblem, Unrolled, meta_train
+from metaopt.meta import PES, ConstantHorizon, MeanLoss, MetaProblem, TaskParallel, Unrolled, meta_train
+from metaopt.meta._stores import open_store
+from metaopt.sharding import CheckpointFolder, make_mesh
 
 from .problems import Parabolas, descent, log_rate
 
@@ -38,6 +40,28 @@ def test_a_resumed_run_gives_the_same_bits(tmp_path):
     resumed = train(steps=20, checkpoint=path, resume=True)
     assert eqx.tree_equal(whole.last, resumed.last)
     assert whole.history.values == resumed.history.values
+
+
+def test_a_folder_of_checkpoints_gives_the_same_bits(tmp_path):
+    pytest.importorskip("orbax.checkpoint")
+    whole, folder = train(steps=20), CheckpointFolder(tmp_path / "checkpoints")
+    train(steps=7, checkpoint=folder, checkpoint_every=3, resume=True)
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["6", "7"]
+    with pytest.raises(FileExistsError, match="holds checkpoints of another run"):
+        train(steps=20, checkpoint=folder)
+    resumed = train(steps=20, checkpoint=folder, resume=True)
+    assert eqx.tree_equal(whole.last, resumed.last) and whole.history.values == resumed.history.values
+
+
+def test_many_processes_need_a_spread_estimator_and_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match="2 processes with 8 devices, but the estimator is not spread over devices"):
+        train()
+    spread = TaskParallel(PES(0.01, 5), make_mesh(tasks=2))
+    with pytest.raises(ValueError, match=r"but the estimator is spread over 2. Spread .*make_mesh\(tasks=8\)"):
+        train(estimator=spread)
+    with pytest.raises(ValueError, match="2 processes cannot write one file, `.*run`. Give `checkpoint` a `metaopt"):
+        open_store(tmp_path / "run")
 
 
 def test_an_interrupt_saves_what_was_reached(tmp_path, monkeypatch):

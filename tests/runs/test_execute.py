@@ -50,9 +50,9 @@ def _checkpoint_like(folder):
     """The structure of a checkpoint of a small run, caught on its way to the file."""
     caught = []
     with pytest.MonkeyPatch.context() as patch:
-        import metaopt.meta._train as train
+        import metaopt.meta._stores as stores
 
-        patch.setattr(train, "save", lambda path, tree, **_: caught.append(tree))
+        patch.setattr(stores, "save", lambda path, tree, **_: caught.append(tree))
         run(small(steps=1), folder)
     return caught[0]
 
