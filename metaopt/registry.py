@@ -4,7 +4,6 @@ import os
 import re
 import warnings
 from collections.abc import Iterable
-from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 import optax
@@ -12,6 +11,7 @@ from jax.sharding import Mesh
 
 from . import _core
 from ._core import AbstractAlgorithm, AbstractTaskFamily, Learner, Optax, from_optax
+from ._core._entry_points import BACKENDS, offered
 from .meta.base import AbstractEstimator, AbstractHorizon, AbstractObjective
 from .spec import Registry, SpecError, build as _build
 from .spec._error import closest, listed, shown
@@ -41,13 +41,12 @@ def adamw(learning_rate: float = 1e-3, b1: float = 0.9, b2: float = 0.999, weigh
 
 
 _HERE = "metaopt.registry"
-_BACKENDS = "metaopt.backends"
 
 
 def discovered_backends() -> dict[str, str]:
     """What installed distributions offer as backends. A name that no spec could hold is left out, with a warning."""
-    found = {entry.name: entry.value for entry in entry_points(group=_BACKENDS)}
-    for name in [name for name in found if not re.fullmatch("[a-z][a-z0-9_]*", name) or name == "xla"]:
+    found = {name: entry.value for name, entry in offered(BACKENDS).items()}
+    for name in [name for name in found if not re.fullmatch("[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or name == "xla"]:
         warnings.warn(f"The backend {name!r}, {found.pop(name)!r}, is left out: it needs another name.", stacklevel=2)
     return found
 

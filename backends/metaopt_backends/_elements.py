@@ -97,9 +97,10 @@ class Program:
         known.update(zip(jaxpr.invars, arguments, strict=True))
 
         def read(atom: Any) -> _Values:
-            return (
-                self.constants(np.asarray(atom.val, atom.aval.dtype)) if isinstance(atom, jex.Literal) else known[atom]
-            )
+            if not isinstance(atom, jex.Literal):
+                return known[atom]
+            aval: Any = atom.aval
+            return self.constants(np.asarray(atom.val, aval.dtype))
 
         for equation in jaxpr.eqns:
             values = self._equation(equation, [read(atom) for atom in equation.invars])
@@ -147,7 +148,7 @@ class Leaf(NamedTuple):
     varies: tuple[bool, ...]
 
     @property
-    def count(self) -> int:
+    def numbers(self) -> int:
         return int(np.prod(self.free, dtype=int))
 
 
@@ -210,7 +211,7 @@ def trace(pointwise: Pointwise, network: Network, tensor: Tensor) -> Rule:
     given, owner = [], {}
     for position, (array, leaf) in enumerate(zip(arrays, leaves, strict=True)):
         numbers = [
-            program.add("operand", (), {"leaf": position, "index": index}, array.dtype) for index in range(leaf.count)
+            program.add("operand", (), {"leaf": position, "index": index}, array.dtype) for index in range(leaf.numbers)
         ]
         owner.update(dict.fromkeys(numbers, leaf.varies))
         shape = () if array.ndim == 0 else (*leaf.free, *(1,) * axes)

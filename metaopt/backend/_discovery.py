@@ -1,15 +1,14 @@
 """Backends of other distributions, and which of all is used when none is named."""
 
 import functools as ft
-import importlib.metadata
 
 import jax
 
+from .._core._entry_points import BACKENDS, offered
 from ._xla import XLA
 from .base import AbstractBackend
 
 
-GROUP = "metaopt.backends"
 # The first that can be used here is what `automatic` takes. Others are used where they are named.
 _PREFERRED = ("pallas", "native")
 
@@ -20,7 +19,7 @@ def installed() -> dict[str, str]:
 
     A distribution offers some through the entry-point group `metaopt.backends`.
     """
-    return {entry.name: entry.value for entry in importlib.metadata.entry_points(group=GROUP)}
+    return {name: entry.value for name, entry in offered(BACKENDS).items()}
 
 
 def find(name: str) -> type[AbstractBackend]:
@@ -34,7 +33,7 @@ def find(name: str) -> type[AbstractBackend]:
     """
     if name == "xla":
         return XLA
-    (entry,) = importlib.metadata.entry_points(group=GROUP, name=name) or [None]
+    entry = offered(BACKENDS).get(name)
     if entry is None:
         raise KeyError(f"There is no backend `{name}`; there are: {', '.join(['xla', *installed()])}.")
     found = entry.load()

@@ -139,12 +139,12 @@ def run(*, full: bool = False) -> Report:
     for hidden in (4, 32):
         size = max(size for name, h, size in found if (name, h) == ("plain", hidden))
         fused, note = found["fused", hidden, size], f"at {size:.0e} parameters"
-        claims.append(Claim(f"fused_h{hidden}_vs_adam", fused / found["adam", 0, size], note))
-        claims.append(Claim(f"fused_h{hidden}_vs_xla", found["xla", hidden, size] / fused, f"times as fast, {note}"))
-        claims.append(
-            Claim(f"fused_h{hidden}_vs_plain", found["plain", hidden, size] / fused, f"times as fast, {note}")
-        )
-        claims.append(Claim(f"relative_error_h{hidden}", _error(hidden), "of an update, against the plain form"))
+        ratios = {name: found[name, hidden, size] / fused for name in ("xla", "plain")}
+        claims += [
+            Claim(f"fused_h{hidden}_vs_adam", fused / found["adam", 0, size], note),
+            *[Claim(f"fused_h{hidden}_vs_{name}", x, f"times as fast, {note}") for name, x in ratios.items()],
+            Claim(f"relative_error_h{hidden}", _error(hidden), "of an update, against the plain form"),
+        ]
     device = jax.devices()[0].device_kind
     notes = [f"{device}; medians of {_ROUNDS}. Meta-training as in `meta-throughput`, on this one device:"]
     rows += _throughput(tasks)

@@ -3,6 +3,7 @@
 import ctypes
 import functools as ft
 import hashlib
+import importlib.metadata
 import logging
 import os
 import pathlib
@@ -12,7 +13,6 @@ import subprocess
 import tempfile
 
 import jax
-import jaxlib
 
 
 LOGGER = logging.getLogger("metaopt")
@@ -55,7 +55,7 @@ def instruction_set() -> str:
 
 def key_of(source: str) -> str:
     """What a compiled kernel is kept under: source, compiler, instruction set and version of jaxlib."""
-    parts = [source, *(compiler() or ()), *_FLAGS, instruction_set(), jaxlib.__version__]
+    parts = [source, *(compiler() or ()), *_FLAGS, instruction_set(), importlib.metadata.version("jaxlib")]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
 
 

@@ -275,9 +275,9 @@ class _Writer:
         body = []
         for k in range(last + 1):
             first = k == 0
-            inputs = "FULL" if first else str(self.sizes[k])
+            inputs, panel = ("FULL", "(COLUMN_FEATURES > 0)") if first else (str(self.sizes[k]), "false")
             shape = (
-                f"{inputs}, {self.sizes[k + 1]}, {str(k < last).lower()}, {'(COLUMN_FEATURES > 0)' if first else 'false'}, "
+                f"{inputs}, {self.sizes[k + 1]}, {str(k < last).lower()}, {panel}, "
                 f"{'BLOCK' if first else 'LANES'}, {'BLOCK' if k == last else 'LANES'}"
             )
             source = "f" if first else f"hidden[{(k + 1) % 2}][0]"
