@@ -17,6 +17,9 @@ from ._xla_unrolled import multiply_adds, unrolled
 from .base import AbstractBackend, Pointwise, Tensor, Updated
 
 
+_IN_CACHE, _BUSY = 8192, 2**20
+
+
 class XLA(AbstractBackend):
     """Kernels written in JAX alone. This is the default, and what other backends are tested against.
 
@@ -25,16 +28,22 @@ class XLA(AbstractBackend):
 
     **Attributes:**
 
-    - `block`: how many elements make a tile; tensors up to this size are small.
+    - `block`: how many elements make a tile; tensors up to this size are small. By default as many as stay in cache on
+        CPUs, and as many as keep a GPU or TPU busy.
     - `unroll`: up to how many multiplications per element a network is written out.
     """
 
-    block: int = eqx.field(static=True, default=8192)
+    block: int | None = eqx.field(static=True, default=None)
     unroll: int = eqx.field(static=True, default=400)
 
     def __check_init__(self) -> None:
-        if self.block < 1:
+        if self.block is not None and self.block < 1:
             raise ValueError(f"`block` must be at least 1, but {self.block} was given.")
+
+    @property
+    def _size(self) -> int:
+        # Not when it is made: that may be before JAX has its devices.
+        return self.block or (_IN_CACHE if jax.default_backend() == "cpu" else _BUSY)
 
     @staticmethod
     def unusable() -> str | None:
@@ -71,7 +80,7 @@ class XLA(AbstractBackend):
         return update(shared, tensors)
 
     def _is_large(self, pointwise: Pointwise, tensor: Observed) -> bool:
-        if tensor.size <= self.block:
+        if tensor.size <= self._size:
             return False
         # Tiles are cut from features that differ from element to element.
         return bool(split(jax.eval_shape(pointwise.features, tensor.seen), tensor.shape)[0])
@@ -80,8 +89,8 @@ class XLA(AbstractBackend):
         self, pointwise: Pointwise, network: Network, context: Float[Array, " context"], tensor: Observed
     ) -> Float[Array, "..."]:
         if multiply_adds(pointwise, network, tensor) <= self.unroll:
-            return unrolled(pointwise, tensor.shape, tensor.axes, self.block, network, context, tensor.seen)
-        return tiled(pointwise, network, context, tensor, self.block)
+            return unrolled(pointwise, tensor.shape, tensor.axes, self._size, network, context, tensor.seen)
+        return tiled(pointwise, network, context, tensor, self._size)
 
     def _groups(self, indices: Sequence[int], tensors: Sequence[Tensor]) -> list[list[int]]:
         """Consecutive tensors of together at most two blocks, so that their matrix stays in cache too."""
@@ -90,7 +99,7 @@ class XLA(AbstractBackend):
             size = tensors[index].param.size
             if not groups or size > room:
                 groups.append([])
-                room = 2 * self.block
+                room = 2 * self._size
             groups[-1].append(index)
             room -= size
         return groups
