@@ -1,13 +1,12 @@
 """The backend that runs everywhere."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from ._network import Network
 from ._observed import Observed, observe
@@ -73,11 +72,6 @@ class XLA(AbstractBackend):
                 out = dense(pointwise, *_cast(network, context, dtype), own)
                 new.update(zip(group, out, strict=True))
         return [Updated(state, new[index]) for index, (state, _) in enumerate(observed)]
-
-    def elementwise_update(
-        self, update: Callable[[Any, Sequence[Tensor]], list[Updated]], shared: PyTree, tensors: Sequence[Tensor]
-    ) -> list[Updated]:
-        return update(shared, tensors)
 
     def _is_large(self, pointwise: Pointwise, tensor: Observed) -> bool:
         if tensor.size <= self._size:

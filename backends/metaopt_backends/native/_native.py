@@ -7,7 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.tree_util as jtu
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from metaopt.backend import XLA, AbstractBackend, Network, Pointwise, Tensor, Updated
 
@@ -54,11 +54,6 @@ class Native(AbstractBackend):
         own = self.reference.network_update(pointwise, network, context, [tensors[i] for i in rest])
         new.update(zip(rest, own, strict=True))
         return [new[index] for index in range(len(tensors))]
-
-    def elementwise_update(
-        self, update: Callable[[Any, Sequence[Tensor]], list[Updated]], shared: PyTree, tensors: Sequence[Tensor]
-    ) -> list[Updated]:
-        return self.reference.elementwise_update(update, shared, tensors)
 
     @staticmethod
     def unusable() -> str | None:

@@ -2,14 +2,14 @@
 
 import functools as ft
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from metaopt.backend import EPSILON, XLA, AbstractBackend, Layer, Network, Pointwise, Tensor, Updated
 
@@ -74,11 +74,6 @@ class Pallas(AbstractBackend):
         own = self.reference.network_update(pointwise, network, context, [tensors[i] for i in rest])
         new.update(zip(rest, own, strict=True))
         return [new[index] for index in range(len(tensors))]
-
-    def elementwise_update(
-        self, update: Callable[[Any, Sequence[Tensor]], list[Updated]], shared: PyTree, tensors: Sequence[Tensor]
-    ) -> list[Updated]:
-        return self.reference.elementwise_update(update, shared, tensors)
 
     @staticmethod
     def unusable() -> str | None:
