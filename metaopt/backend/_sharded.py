@@ -1,17 +1,20 @@
 """Kernels that run where the parameters lie."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 import jax.tree_util as jtu
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from .._core._layouts import follow
 from ._network import Network
 from .base import AbstractBackend, Pointwise, Tensor, Updated
+
+
+T = TypeVar("T")
 
 
 class Sharded(AbstractBackend):
@@ -47,6 +50,15 @@ class Sharded(AbstractBackend):
             return self.inner.elementwise_update(update, shared, tensors)
 
         return self._on_parts(on_parts, shared, tensors)
+
+    def perturb(self, params: T, noise: T, total: T, restart: Bool[Array, ""]) -> tuple[T, T]:
+        return self.inner.perturb(params, noise, total, restart)
+
+    def gram(self, vectors: Float[Array, "m *n"]) -> Float[Array, "m m"]:
+        return self.inner.gram(vectors)
+
+    def combine(self, coefficients: Float[Array, " m"], vectors: Float[Array, "m *n"]) -> Float[Array, "*n"]:
+        return self.inner.combine(coefficients, vectors)
 
     def _on_parts(
         self, update: Callable[[Any, Sequence[Tensor]], list[Updated]], shared: PyTree, tensors: Sequence[Tensor]

@@ -1,12 +1,13 @@
 """The backend that runs everywhere."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, PyTree
 
 from ._network import Network
 from ._observed import Observed, observe
@@ -14,6 +15,9 @@ from ._xla_dense import dense
 from ._xla_tiled import split, tiled
 from ._xla_unrolled import multiply_adds, unrolled
 from .base import AbstractBackend, Pointwise, Tensor, Updated
+
+
+T = TypeVar("T")
 
 
 _IN_CACHE, _BUSY = 8192, 2**20
@@ -72,6 +76,23 @@ class XLA(AbstractBackend):
                 out = dense(pointwise, *_cast(network, context, dtype), own)
                 new.update(zip(group, out, strict=True))
         return [Updated(state, new[index]) for index, (state, _) in enumerate(observed)]
+
+    def elementwise_update(
+        self, update: Callable[[Any, Sequence[Tensor]], list[Updated]], shared: PyTree, tensors: Sequence[Tensor]
+    ) -> list[Updated]:
+        return update(shared, tensors)
+
+    def perturb(self, params: T, noise: T, total: T, restart: Bool[Array, ""]) -> tuple[T, T]:
+        pair = jtu.tree_map(lambda x, e: jnp.stack([x + e, x - e]), params, noise)
+        new = jtu.tree_map(lambda old, e: jnp.where(restart, jnp.zeros_like(old), old) + e, total, noise)
+        return pair, new
+
+    def gram(self, vectors: Float[Array, "m *n"]) -> Float[Array, "m m"]:
+        flat = vectors.reshape(vectors.shape[0], -1)
+        return jnp.matmul(flat, flat.T, precision=jax.lax.Precision.HIGHEST)
+
+    def combine(self, coefficients: Float[Array, " m"], vectors: Float[Array, "m *n"]) -> Float[Array, "*n"]:
+        return jnp.tensordot(coefficients, vectors, axes=1, precision=jax.lax.Precision.HIGHEST)
 
     def _is_large(self, pointwise: Pointwise, tensor: Observed) -> bool:
         if tensor.size <= self._size:

@@ -5,9 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
-import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float, PyTree
 
 from ._network import Network
@@ -79,7 +76,7 @@ class Updated(NamedTuple):
 
 
 class AbstractBackend(eqx.Module):
-    """A set of kernels: `network_update`, and others that have a form in JAX here which a backend may replace.
+    """A set of kernels. One that has a faster form of some of them leaves the others to [`metaopt.backend.XLA`][].
 
     Backends have no leaves and are hashable: the choice is part of the structure of the algorithms that hold them, so
     it is part of the cache key of `jax.jit` and costs nothing at run time.
@@ -120,6 +117,7 @@ class AbstractBackend(eqx.Module):
         The new state and the new parameters of each tensor.
         """
 
+    @abc.abstractmethod
     def elementwise_update(
         self, update: Callable[[Any, Sequence[Tensor]], list[Updated]], shared: PyTree, tensors: Sequence[Tensor]
     ) -> list[Updated]:
@@ -135,8 +133,8 @@ class AbstractBackend(eqx.Module):
 
         The new state and the new parameters of each tensor.
         """
-        return update(shared, tensors)
 
+    @abc.abstractmethod
     def perturb(self, params: T, noise: T, total: T, restart: Bool[Array, ""]) -> tuple[T, T]:
         r"""Perturb parameters antithetically, and add the perturbation to those before it.
 
@@ -151,18 +149,14 @@ class AbstractBackend(eqx.Module):
 
         Both perturbed parameters on a leading axis, and the new sum.
         """
-        pair = jtu.tree_map(lambda x, e: jnp.stack([x + e, x - e]), params, noise)
-        new = jtu.tree_map(lambda old, e: jnp.where(restart, jnp.zeros_like(old), old) + e, total, noise)
-        return pair, new
 
+    @abc.abstractmethod
     def gram(self, vectors: Float[Array, "m *n"]) -> Float[Array, "m m"]:
         r"""Inner products $G_{ij} = \langle v_i, v_j \rangle$ of some arrays, as DIIS and Anderson mixing need them."""
-        flat = vectors.reshape(vectors.shape[0], -1)
-        return jnp.matmul(flat, flat.T, precision=jax.lax.Precision.HIGHEST)
 
+    @abc.abstractmethod
     def combine(self, coefficients: Float[Array, " m"], vectors: Float[Array, "m *n"]) -> Float[Array, "*n"]:
         r"""The extrapolation $\sum_i c_i v_i$."""
-        return jnp.tensordot(coefficients, vectors, axes=1, precision=jax.lax.Precision.HIGHEST)
 
 
 def per_tensor(x: Float[Array, "..."], shape: tuple[int, ...]) -> Float[Array, "..."]:
