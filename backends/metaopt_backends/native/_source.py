@@ -43,6 +43,9 @@ def write(rule: Rule, kinds: Sequence[int], leaf_kinds: Sequence[int], sizes: Se
     """
     if dtype not in _NUMBERS:
         raise Unsupported(f"numbers of type {dtype} are not computed with")
+    for node in rule.program.nodes:
+        if node.operation == "operand" and node.dtype != dtype:
+            raise Unsupported(f"an operand of type {node.dtype} belongs to parameters of type {dtype}")
     return _Writer(rule, kinds, leaf_kinds, sizes, dtype).source()
 
 
