@@ -339,6 +339,8 @@ def _operation(node: Node, a: list[str]) -> str:
         y = node.options["y"]
         product = " * ".join([a[0]] * abs(y)) or f"{kind}(1)"
         return product if y >= 0 else f"{kind}(1) / ({product})"
+    # Either operand that is not a number is the result.
+    maximum, minimum = [f"({{0}} {sign} {{1}} || {{0}} != {{0}}) ? {{0}} : {{1}}" for sign in "><"]
     special = {
         "neg": "-{0}",
         "not": "!{0}" if kind == "bool" else "~{0}",
@@ -346,10 +348,9 @@ def _operation(node: Node, a: list[str]) -> str:
         "rsqrt": f"{kind}(1) / std::sqrt({{0}})",
         "logistic": f"{kind}(1) / ({kind}(1) + EXP(-{{0}}))",
         "sign": f"{{0}} > 0 ? {kind}(1) : {{0}} < 0 ? {kind}(-1) : {{0}}",
-        # Either operand that is not a number is the result.
-        "max": "({0} > {1} || {0} != {0}) ? {0} : {1}",
-        "min": "({0} < {1} || {0} != {0}) ? {0} : {1}",
-        "clamp": "{1} < {0} ? {0} : {1} > {2} ? {2} : {1}",
+        "max": maximum,
+        "min": minimum,
+        "clamp": minimum.format(f"({maximum})", "{2}"),
         "convert_element_type": f"{kind}({{0}})",
         "select_n": "{0} ? {2} : {1}",
     }
