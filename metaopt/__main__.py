@@ -125,14 +125,15 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _entries(kind: type) -> dict[str, str]:
+    notes = _usability() if kind.__name__ == "AbstractBackend" else {}
+
     def summary(name: str) -> str:
         try:
-            return DEFAULT.summary(kind, name)
+            return f"{DEFAULT.summary(kind, name)} {notes.get(name, '')}".rstrip()
         except SpecError as error:  # what cannot be imported should not hide the others
             return f"({error})"
 
-    notes = _usability() if kind.__name__ == "AbstractBackend" else {}
-    return {name: f"{summary(name)} {notes.get(name, '')}".rstrip() for name in DEFAULT.names(kind)}
+    return {name: summary(name) for name in DEFAULT.names(kind)}
 
 
 def _usability() -> dict[str, str]:

@@ -97,9 +97,8 @@ def _compile(path: str, source: str, library: pathlib.Path) -> None:
         done = subprocess.run([*command, *vectors, "-lm"], capture_output=True, text=True, cwd=scratch)
         if done.returncode:
             raise CompileError(f"`{path}` failed: {done.stderr.strip()[-800:]}")
-        os.replace(
-            pathlib.Path(scratch, "kernel.so"), library
-        )  # complete or not there, also for other processes that compile the same
+        # Complete or not there, also for other processes that compile the same.
+        os.replace(pathlib.Path(scratch, "kernel.so"), library)
 
 
 def verdict(key: str) -> str | None:
