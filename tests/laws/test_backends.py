@@ -36,7 +36,7 @@ shapes = st.lists(st.sampled_from([1, 2, 3, 5, 8, 17]), min_size=1, max_size=4).
 wide = st.lists(st.integers(1, 40), min_size=1, max_size=4).map(tuple)
 once = settings(max_examples=1, suppress_health_check=[HealthCheck.function_scoped_fixture])
 few = settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture])
-many = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(params=BACKENDS)
