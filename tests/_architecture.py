@@ -13,8 +13,8 @@ from types import ModuleType
 # Imports point to lower layers only. Rooms of one layer do not know each other, except on top.
 LAYERS = {
     **dict.fromkeys(["_compat", "_core"], 0),
-    **dict.fromkeys(["backend", "sharding", "spec"], 1),
-    **dict.fromkeys(["l2o", "multiobjective", "schedules", "tasks"], 2),
+    **dict.fromkeys(["backend", "spec"], 1),
+    **dict.fromkeys(["l2o", "multiobjective", "schedules", "sharding", "tasks"], 2),
     **dict.fromkeys(["fewshot", "meta", "physics", "rl", "scf"], 3),
     "evaluate": 4,
     **dict.fromkeys(["", "__main__", "bench", "registry", "runs"], 5),

@@ -131,7 +131,7 @@ class Program:
         kept = {key: parameters[key] for key in ("y", "new_dtype") if key in parameters}
         kept = {key: np.dtype(x).name if key == "new_dtype" else x for key, x in kept.items()}
         shape = np.broadcast_shapes(*[v.shape for v in values])
-        columns = zip(*[np.broadcast_to(v, shape).reshape(-1) for v in values], strict=True)
+        columns = zip(*[np.broadcast_to(v, shape).reshape(-1).tolist() for v in values], strict=True)
         flat = [self.add(name, column, kept, dtype) for column in columns]
         return [np.array(flat, dtype=np.int64).reshape(shape)]
 
@@ -140,7 +140,7 @@ class Program:
         moved = values.transpose(*rest, *axes).reshape(*[values.shape[axis] for axis in rest], -1)
         out = moved[..., 0]
         for column in range(1, moved.shape[-1]):
-            pairs = zip(out.reshape(-1), moved[..., column].reshape(-1), strict=True)
+            pairs = zip(out.reshape(-1).tolist(), moved[..., column].reshape(-1).tolist(), strict=True)
             out = np.array([self.add(operation, pair, None, dtype) for pair in pairs]).reshape(out.shape)
         return out
 

@@ -5,6 +5,7 @@ from ._discovery import (
     unusable as unusable,
 )
 from ._network import Layer as Layer, Network as Network
+from ._sharded import Sharded as Sharded
 from ._xla import XLA as XLA
 from .base import (
     EPSILON as EPSILON,

@@ -1,13 +1,13 @@
 """The backend that runs everywhere."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from ._network import Network
 from ._observed import Observed, observe
@@ -15,6 +15,12 @@ from ._xla_dense import dense
 from ._xla_tiled import split, tiled
 from ._xla_unrolled import multiply_adds, unrolled
 from .base import AbstractBackend, Pointwise, Tensor, Updated
+
+
+T = TypeVar("T")
+
+
+_IN_CACHE, _BUSY = 8192, 2**20
 
 
 class XLA(AbstractBackend):
@@ -25,16 +31,22 @@ class XLA(AbstractBackend):
 
     **Attributes:**
 
-    - `block`: how many elements make a tile; tensors up to this size are small.
+    - `block`: how many elements make a tile; tensors up to this size are small. By default as many as stay in cache on
+        CPUs, and as many as keep a GPU or TPU busy.
     - `unroll`: up to how many multiplications per element a network is written out.
     """
 
-    block: int = eqx.field(static=True, default=8192)
+    block: int | None = eqx.field(static=True, default=None)
     unroll: int = eqx.field(static=True, default=400)
 
     def __check_init__(self) -> None:
-        if self.block < 1:
+        if self.block is not None and self.block < 1:
             raise ValueError(f"`block` must be at least 1, but {self.block} was given.")
+
+    @property
+    def _size(self) -> int:
+        # Not when it is made: that may be before JAX has its devices.
+        return self.block or (_IN_CACHE if jax.default_backend() == "cpu" else _BUSY)
 
     @staticmethod
     def unusable() -> str | None:
@@ -70,8 +82,20 @@ class XLA(AbstractBackend):
     ) -> list[Updated]:
         return update(shared, tensors)
 
+    def perturb(self, params: T, noise: T, total: T, restart: Bool[Array, ""]) -> tuple[T, T]:
+        pair = jtu.tree_map(lambda x, e: jnp.stack([x + e, x - e]), params, noise)
+        new = jtu.tree_map(lambda old, e: jnp.where(restart, jnp.zeros_like(old), old) + e, total, noise)
+        return pair, new
+
+    def gram(self, vectors: Float[Array, "m *n"]) -> Float[Array, "m m"]:
+        flat = vectors.reshape(vectors.shape[0], -1)
+        return jnp.matmul(flat, flat.T, precision=jax.lax.Precision.HIGHEST)
+
+    def combine(self, coefficients: Float[Array, " m"], vectors: Float[Array, "m *n"]) -> Float[Array, "*n"]:
+        return jnp.tensordot(coefficients, vectors, axes=1, precision=jax.lax.Precision.HIGHEST)
+
     def _is_large(self, pointwise: Pointwise, tensor: Observed) -> bool:
-        if tensor.size <= self.block:
+        if tensor.size <= self._size:
             return False
         # Tiles are cut from features that differ from element to element.
         return bool(split(jax.eval_shape(pointwise.features, tensor.seen), tensor.shape)[0])
@@ -80,8 +104,8 @@ class XLA(AbstractBackend):
         self, pointwise: Pointwise, network: Network, context: Float[Array, " context"], tensor: Observed
     ) -> Float[Array, "..."]:
         if multiply_adds(pointwise, network, tensor) <= self.unroll:
-            return unrolled(pointwise, tensor.shape, tensor.axes, self.block, network, context, tensor.seen)
-        return tiled(pointwise, network, context, tensor, self.block)
+            return unrolled(pointwise, tensor.shape, tensor.axes, self._size, network, context, tensor.seen)
+        return tiled(pointwise, network, context, tensor, self._size)
 
     def _groups(self, indices: Sequence[int], tensors: Sequence[Tensor]) -> list[list[int]]:
         """Consecutive tensors of together at most two blocks, so that their matrix stays in cache too."""
@@ -90,7 +114,7 @@ class XLA(AbstractBackend):
             size = tensors[index].param.size
             if not groups or size > room:
                 groups.append([])
-                room = 2 * self.block
+                room = 2 * self._size
             groups[-1].append(index)
             room -= size
         return groups

@@ -2,13 +2,15 @@
 
 import abc
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from ._network import Network
 
+
+T = TypeVar("T")
 
 # Added to mean squares before features are divided by their roots.
 EPSILON = 1e-5
@@ -74,7 +76,7 @@ class Updated(NamedTuple):
 
 
 class AbstractBackend(eqx.Module):
-    """A set of kernels.
+    """A set of kernels. One that has a faster form of some of them leaves the others to [`metaopt.backend.XLA`][].
 
     Backends have no leaves and are hashable: the choice is part of the structure of the algorithms that hold them, so
     it is part of the cache key of `jax.jit` and costs nothing at run time.
@@ -131,6 +133,30 @@ class AbstractBackend(eqx.Module):
 
         The new state and the new parameters of each tensor.
         """
+
+    @abc.abstractmethod
+    def perturb(self, params: T, noise: T, total: T, restart: Bool[Array, ""]) -> tuple[T, T]:
+        r"""Perturb parameters antithetically, and add the perturbation to those before it.
+
+        $$(\theta + \epsilon, \theta - \epsilon), \qquad \Sigma \leftarrow [\text{not restart}]\, \Sigma + \epsilon$$
+
+        **Arguments:**
+
+        - `params`, `noise`, `total`: trees of the same structure: $\theta$, $\epsilon$ and $\Sigma$.
+        - `restart`: whether the sum begins anew.
+
+        **Returns:**
+
+        Both perturbed parameters on a leading axis, and the new sum.
+        """
+
+    @abc.abstractmethod
+    def gram(self, vectors: Float[Array, "m *n"]) -> Float[Array, "m m"]:
+        r"""Inner products $G_{ij} = \langle v_i, v_j \rangle$ of some arrays, as DIIS and Anderson mixing need them."""
+
+    @abc.abstractmethod
+    def combine(self, coefficients: Float[Array, " m"], vectors: Float[Array, "m *n"]) -> Float[Array, "*n"]:
+        r"""The extrapolation $\sum_i c_i v_i$."""
 
 
 def per_tensor(x: Float[Array, "..."], shape: tuple[int, ...]) -> Float[Array, "..."]:

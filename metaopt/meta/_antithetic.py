@@ -126,6 +126,8 @@ def step_particles(
     With `reuse` an episode keeps its first perturbation; without, each truncation draws one, and the differences are
     multiplied with their sum.
     """
+    from ..backend import automatic  # only those who train need it
+
     trained, rest = partition(learner, problem)
 
     def one(s: Particles) -> tuple[Particles, tuple[Learner, Array, Array]]:
@@ -133,11 +135,10 @@ def step_particles(
         done = s.clock >= s.deadline
         drawn = draw(trained, std, key=noise_key)
         if reuse:
-            noise = perturbation = select(done, drawn, s.noise)
+            noise = select(done, drawn, s.noise)
+            particles = pair(trained, noise)
         else:
-            perturbation = drawn
-            noise = jtu.tree_map(lambda acc, e: jnp.where(done, jnp.zeros_like(acc), acc) + e, s.noise, drawn)
-        particles = pair(trained, perturbation)
+            particles, noise = automatic().perturb(trained, drawn, s.noise, done)
         fresh = plan(problem, key=plan_key)
         begun = begin_pair(particles, rest, problem, fresh, key=begin_key)
         plan_, progress, clock, deadline = select(

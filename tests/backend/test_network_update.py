@@ -150,7 +150,7 @@ def test_a_backend_is_static() -> None:
 
     for backend in (XLA(), XLA(), XLA(block=16)):
         apply(backend, jnp.zeros(()))
-    assert traces == [8192, 16]
+    assert traces == [None, 16]
 
 
 def test_temporaries_stay_small(getkey: Callable[[], Array]) -> None:

@@ -1,5 +1,7 @@
 """States are laid out as the parameters are, and stepping gathers nothing."""
 
+import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,13 +17,20 @@ from jax.sharding import NamedSharding, PartitionSpec as P
 from jaxtyping import Array
 
 import metaopt
-from metaopt.l2o import Controller
-from metaopt.sharding import make_mesh, shard_state
+from metaopt.backend import XLA, automatic
+from metaopt.l2o import LSTM, MLP, AdafacMLP, AdamHead, Controller, RNNProp
+from metaopt.sharding import make_mesh, shard_algorithm, shard_state
 
 
 ALGORITHMS = {
     "adam": metaopt.from_optax(optax.adam, learning_rate=jnp.asarray(0.01)),
     "controller": Controller(0.01),
+    "adafac_mlp": AdafacMLP(8, backend=XLA()),
+    "adafac_mlp, large tensors": AdafacMLP(4, backend=XLA(block=256)),
+    "adafac_mlp, anchored": AdafacMLP(4, head=AdamHead(), backend=XLA()),
+    "mlp": MLP(8, backend=XLA()),
+    "lstm": LSTM(5),
+    "rnn_prop": RNNProp(5),
 }
 SPECS = {"w": P(None, "model"), "b": P("model"), "s": P()}
 
@@ -37,9 +46,10 @@ def _spread(tree: Any, mesh: jax.sharding.Mesh) -> Any:
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_sharded_model_steps_as_a_whole_one_without_gathering(name: str, getkey: Callable[[], Array]) -> None:
-    algorithm, mesh = ALGORITHMS[name], make_mesh(model=8)
+    mesh = make_mesh(model=8)
     params, grads = _params(getkey()), _params(getkey())
     spread, spread_grads = _spread(params, mesh), _spread(grads, mesh)
+    algorithm = shard_algorithm(ALGORITHMS[name], spread)
     state = shard_state(algorithm, spread)
     for leaf in jtu.tree_leaves(eqx.filter(state, eqx.is_array)):
         if leaf.shape[-2:] == (48, 64):
@@ -52,15 +62,74 @@ def test_a_sharded_model_steps_as_a_whole_one_without_gathering(name: str, getke
 
     compiled = jax.jit(step, donate_argnums=(0, 1)).lower(dynamic, spread, spread_grads).compile()
     assert "all-gather" not in (compiled.as_text() or "all-gather")
-    whole, expected = algorithm.init(params), params
+    whole, expected = ALGORITHMS[name].init(params), params
+    one = eqx.filter_jit(ALGORITHMS[name].step)
     for _ in range(2):
-        whole, expected = algorithm.step(whole, expected, grads)
+        whole, expected = one(whole, expected, grads)
     # The first call takes the memory of its arguments, which `params` may share.
     for _ in range(2):
         dynamic, spread = compiled(dynamic, spread, spread_grads)
     for key in expected:
         np.testing.assert_allclose(spread[key], expected[key], rtol=1e-5, atol=1e-6)
         assert spread[key].sharding.is_equivalent_to(NamedSharding(mesh, SPECS[key]), spread[key].ndim)
+
+
+def _collectives(text: str) -> list[tuple[str, list[int]]]:
+    """Each collective operation of a compiled program, with the numbers of elements of what it moves."""
+    found = re.findall(r"= (.*?) (all-gather|all-reduce|all-to-all|collective-permute)(?:-start)?\(", text)
+    return [
+        (name, [math.prod(map(int, filter(None, dims.split(",")))) for dims in re.findall(r"\w+\[([\d,]*)\]", shape)])
+        for shape, name in found
+    ]
+
+
+def test_large_tensors_in_all_layouts_gather_nothing(getkey: Callable[[], Array]) -> None:
+    # The backend of this machine: on CPUs with a compiler, native kernels run inside of each shard.
+    cell = AdafacMLP(8, backend=automatic())
+    mesh = make_mesh(data=4, model=2)
+    specs = {
+        "both": P("data", "model"),
+        "columns": P(None, "data"),
+        "vector": P(("data", "model")),
+        "convolution": P(None, None, "model", "data"),
+    }
+    shapes = {"both": (192, 512), "columns": (192, 512), "vector": (40000,), "convolution": (3, 3, 64, 128)}
+    keys = jr.split(getkey(), 2)
+    params, grads = ({n: np.asarray(jr.normal(k, shape)) for n, shape in shapes.items()} for k in keys)
+    place = {name: NamedSharding(mesh, spec) for name, spec in specs.items()}
+    spread, spread_grads = jax.device_put(params, place), jax.device_put(grads, place)
+    algorithm = shard_algorithm(cell, spread)
+    state = shard_state(algorithm, spread)
+    for name, leaf in state.tensors.items():
+        # Two parameters of one shape are told apart by their paths.
+        assert leaf.momenta.sharding.is_equivalent_to(NamedSharding(mesh, P(None, *specs[name])), leaf.momenta.ndim)
+    compiled = (
+        jax.jit(lambda *x: algorithm.step(*x), donate_argnums=(0, 1)).lower(state, spread, spread_grads).compile()
+    )
+    for name, sizes in _collectives(compiled.as_text() or ""):
+        assert name == "all-reduce" and max(sizes) <= 3 * 512, (name, sizes)
+    state, spread = compiled(state, spread, spread_grads)
+    whole = jtu.tree_map(jnp.asarray, params)
+    expected_state, expected = eqx.filter_jit(cell.step)(cell.init(whole), whole, grads)
+    for name in specs:
+        np.testing.assert_allclose(spread[name], expected[name], rtol=1e-6, atol=1e-6)
+        assert spread[name].sharding.is_equivalent_to(place[name], spread[name].ndim)
+    for ours, theirs in zip(jtu.tree_leaves(state), jtu.tree_leaves(expected_state), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_other_parameters_than_it_was_sharded_for_are_refused() -> None:
+    mesh = make_mesh(model=4)
+    algorithm = shard_algorithm(AdafacMLP(4), jax.device_put({"w": jnp.ones((8, 4))}, NamedSharding(mesh, P("model"))))
+    other = {"v": jnp.ones((8, 4))}
+    with pytest.raises(ValueError, match=r"`params\['v'\]` is not among the parameters .* which are params\['w'\]"):
+        algorithm.step(algorithm.init(other), other, other)
+
+
+def test_sharding_twice_is_sharding_once() -> None:
+    params = jax.device_put({"w": jnp.ones((8, 4))}, NamedSharding(make_mesh(model=4), P("model")))
+    once = shard_algorithm(AdafacMLP(4), params)
+    assert jtu.tree_structure(shard_algorithm(once, params)) == jtu.tree_structure(once)
 
 
 def test_the_state_is_that_of_init() -> None:

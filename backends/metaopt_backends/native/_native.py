@@ -2,12 +2,12 @@
 
 import functools as ft
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 import jax.tree_util as jtu
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from metaopt.backend import XLA, AbstractBackend, Network, Pointwise, Tensor, Updated
 
@@ -16,6 +16,9 @@ from .._layout import Layout, lay_out
 from ._compile import LOGGER, CompileError, build, compiler, record, verdict
 from ._self_test import is_timed, self_test
 from ._source import write
+
+
+T = TypeVar("T")
 
 
 class Native(AbstractBackend):
@@ -61,6 +64,15 @@ class Native(AbstractBackend):
         self, update: Callable[[Any, Sequence[Tensor]], list[Updated]], shared: PyTree, tensors: Sequence[Tensor]
     ) -> list[Updated]:
         return self.reference.elementwise_update(update, shared, tensors)
+
+    def perturb(self, params: T, noise: T, total: T, restart: Bool[Array, ""]) -> tuple[T, T]:
+        return self.reference.perturb(params, noise, total, restart)
+
+    def gram(self, vectors: Float[Array, "m *n"]) -> Float[Array, "m m"]:
+        return self.reference.gram(vectors)
+
+    def combine(self, coefficients: Float[Array, " m"], vectors: Float[Array, "m *n"]) -> Float[Array, "*n"]:
+        return self.reference.combine(coefficients, vectors)
 
     @staticmethod
     def unusable() -> str | None:

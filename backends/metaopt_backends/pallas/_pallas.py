@@ -3,19 +3,22 @@
 import functools as ft
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from metaopt.backend import EPSILON, XLA, AbstractBackend, Layer, Network, Pointwise, Tensor, Updated
 
 from .._elements import Rule, Unsupported, trace
 from .._layout import lay_out
 from . import _mosaic, _triton
+
+
+T = TypeVar("T")
 
 
 LOGGER = logging.getLogger("metaopt")
@@ -31,20 +34,21 @@ class Pallas(AbstractBackend):
     **Attributes:**
 
     - `smallest`: tensors of fewer elements go to the reference, which treats many of them together.
-    - `block`: how many elements a program of a GPU has; a power of two.
+    - `block`: how many elements a program of a GPU has; a power of two. By default 512, or 256 where there are products
+        of matrices.
     - `warps`: how many warps it has.
     - `interpret`: run a kernel without its device, operation by operation: `triton` or `mosaic`. For tests.
     - `reference`: what runs where this does not.
     """
 
     smallest: int = eqx.field(static=True, default=8193)
-    block: int = eqx.field(static=True, default=256)
+    block: int | None = eqx.field(static=True, default=None)
     warps: int = eqx.field(static=True, default=4)
     interpret: Literal["triton", "mosaic"] | None = eqx.field(static=True, default=None)
     reference: AbstractBackend = XLA()
 
     def __check_init__(self) -> None:
-        if self.block < 16 or self.block & (self.block - 1):
+        if self.block is not None and (self.block < 16 or self.block & (self.block - 1)):
             raise ValueError(f"`block` must be a power of two of at least 16, but {self.block} was given.")
         if self.interpret not in (None, "triton", "mosaic"):
             raise ValueError(f"`interpret` must be `triton` or `mosaic`, but `{self.interpret}` was given.")
@@ -78,6 +82,15 @@ class Pallas(AbstractBackend):
         self, update: Callable[[Any, Sequence[Tensor]], list[Updated]], shared: PyTree, tensors: Sequence[Tensor]
     ) -> list[Updated]:
         return self.reference.elementwise_update(update, shared, tensors)
+
+    def perturb(self, params: T, noise: T, total: T, restart: Bool[Array, ""]) -> tuple[T, T]:
+        return self.reference.perturb(params, noise, total, restart)
+
+    def gram(self, vectors: Float[Array, "m *n"]) -> Float[Array, "m m"]:
+        return self.reference.gram(vectors)
+
+    def combine(self, coefficients: Float[Array, " m"], vectors: Float[Array, "m *n"]) -> Float[Array, "*n"]:
+        return self.reference.combine(coefficients, vectors)
 
     @staticmethod
     def unusable() -> str | None:
@@ -149,8 +162,9 @@ def _on_gpu(
     backend: Pallas, rule: Rule, axes: tuple[str, ...], network: Network, context: Array, tensor: tuple[Any, Any, Any]
 ) -> Updated:
     layout = lay_out(rule, tensor[0].shape)
-    block = min(backend.block, 1 << (layout.cols - 1).bit_length())
-    plan = _triton.Plan(rule, layout, max(block, 16), backend.warps, backend.interpret is not None)
+    block = backend.block or (256 if _triton.has_matrices(network) else 512)
+    block = max(min(block, 1 << (layout.cols - 1).bit_length()), 16)
+    plan = _triton.Plan(rule, layout, block, backend.warps, backend.interpret is not None)
     arrays = layout.arrange(jtu.tree_leaves(tensor), tensor[0].shape)
     means = _everywhere(_triton.mean_squares(plan, arrays), axes)
     state, structure, results = _results(tensor)

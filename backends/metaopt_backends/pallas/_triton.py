@@ -103,6 +103,12 @@ def mean_squares(plan: Plan, arrays: Sequence[Array]) -> Float[Array, " features
     return totals / jnp.asarray(counts, dtype)
 
 
+def has_matrices(network: Network) -> bool:
+    """Whether all hidden layers are large enough for products of matrices."""
+    hidden = [layer.bias.shape[0] for layer in network.layers[:-1]]
+    return min(hidden, default=0) >= _SMALLEST_PRODUCT
+
+
 def update(
     plan: Plan,
     network: Network,
@@ -122,7 +128,7 @@ def update(
     """
     rule = plan.rule
     sizes = [network.layers[0].weight.shape[1], *[layer.weight.shape[0] for layer in network.layers]]
-    matrices = min(sizes[1:-1], default=0) >= _SMALLEST_PRODUCT
+    matrices = has_matrices(network)
     weights = _as_matrices(network) if matrices else [x for layer in network.layers for x in (layer.weight, layer.bias)]
     apply = _matrix_network if matrices else _written_network
     count = len(arrays)
