@@ -1,12 +1,14 @@
 """A backend of another distribution."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from metaopt.backend import XLA, AbstractBackend, Network, Pointwise, Tensor, Updated
 
+
+T = TypeVar("T")
 
 CALLS: list[str] = []
 
@@ -35,3 +37,12 @@ class Sample(AbstractBackend):
     ) -> list[Updated]:
         CALLS.append("elementwise_update")
         return self.inner.elementwise_update(update, shared, tensors)
+
+    def perturb(self, params: T, noise: T, total: T, restart: Bool[Array, ""]) -> tuple[T, T]:
+        return self.inner.perturb(params, noise, total, restart)
+
+    def gram(self, vectors: Float[Array, "m *n"]) -> Float[Array, "m m"]:
+        return self.inner.gram(vectors)
+
+    def combine(self, coefficients: Float[Array, " m"], vectors: Float[Array, "m *n"]) -> Float[Array, "*n"]:
+        return self.inner.combine(coefficients, vectors)
