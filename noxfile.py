@@ -30,6 +30,15 @@ def slow(session: nox.Session) -> None:
 
 
 @nox.session
+def plugins(session: nox.Session) -> None:
+    """Install metaopt and a backend of another distribution, and check that this one is found and used."""
+    check = Path("tests", "third_party", "check.py").resolve()
+    session.install(".", "./tests/third_party")
+    session.chdir(session.create_tmp())
+    session.run("python", "-P", str(check), env={"PYTHONPATH": None})
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting."""
     session.install("ruff")

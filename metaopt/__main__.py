@@ -125,13 +125,27 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _entries(kind: type) -> dict[str, str]:
+    notes = _usability() if kind.__name__ == "AbstractBackend" else {}
+
     def summary(name: str) -> str:
         try:
-            return DEFAULT.summary(kind, name)
+            return f"{DEFAULT.summary(kind, name)} {notes.get(name, '')}".rstrip()
         except SpecError as error:  # what cannot be imported should not hide the others
             return f"({error})"
 
     return {name: summary(name) for name in DEFAULT.names(kind)}
+
+
+def _usability() -> dict[str, str]:
+    """What `list` says of each backend: whether it can be used here, and which one is taken if none is named."""
+    from .backend import automatic, find, installed, unusable
+
+    chosen, notes = type(automatic()), {}
+    for name in ["xla", *installed()]:
+        reason = unusable(name)
+        usable = "usable, and used here if none is named" if reason is None and find(name) is chosen else "usable"
+        notes[name] = f"[{usable}]" if reason is None else f"[not usable here: {reason}]"
+    return notes
 
 
 def _summaries(word: str) -> dict[str, str]:

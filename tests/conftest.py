@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would processes that they start.
@@ -14,6 +15,8 @@ _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "met
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+# What native kernels are found to be here, beside a slowed-down XLA, is not for the user's own runs.
+os.environ.setdefault("METAOPT_CACHE", str(_CACHE.parent / "tests"))
 # Programs here are small and run a few times, so that compiling them is most of the work. This halves it.
 _FAST = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
@@ -28,6 +31,9 @@ import pytest  # noqa: E402
 
 import tests._typechecking  # noqa: E402, F401  (the import hook looks it up by name)
 
+
+if TYPE_CHECKING:
+    from metaopt_backends.native import Native
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -59,3 +65,15 @@ def x64() -> Iterator[None]:
     """Run the test in double precision."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def native(monkeypatch: pytest.MonkeyPatch) -> "Native":
+    """The native backend, for all tensors of more than one element; kernels are not judged by their speed."""
+    from metaopt_backends.native import Native, _self_test
+
+    reason = Native.unusable()
+    if reason is not None:
+        pytest.skip(f"native: {reason}")
+    monkeypatch.setattr(_self_test, "_SLOWEST", float("inf"))
+    return Native(smallest=2)

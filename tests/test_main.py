@@ -5,14 +5,17 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
 
 import metaopt
+import metaopt.backend._discovery as discovery
 import metaopt.runs._execute as execution
 from metaopt.__main__ import main
+from metaopt.backend import AbstractBackend
 from metaopt.bench import Benchmark, Claim, Report
 from metaopt.registry import DEFAULT
 from tests.runs.specs import evaluated, small, text
@@ -59,7 +62,7 @@ def test_list_shows_all_kinds_and_entries(metaopt_):
     ]
     for kind in DEFAULT.kinds():
         for name in DEFAULT.names(kind):
-            assert re.search(rf"^  {name} +[A-Z].*\.$", out, re.MULTILINE), name
+            assert re.search(rf"^  {name} +[A-Z].*\.( \[.+\])?$", out, re.MULTILINE), name
     assert re.search(r"^  quickstart +[A-Z]", out, re.MULTILINE)
     assert "  import-cost " in out
 
@@ -83,6 +86,44 @@ def test_an_entry_that_cannot_be_imported_does_not_hide_the_others(metaopt_, mon
     monkeypatch.setattr("metaopt.__main__.DEFAULT", broken)
     status, out, _ = metaopt_("list", "algorithms")
     assert status == 0 and "(`broken` cannot be imported. ModuleNotFoundError" in out and "  adam " in out
+
+
+@pytest.fixture
+def offered(monkeypatch):
+    """Backends that distributions offer, by the module and class of each."""
+
+    def offer(**backends):
+        entries = {name: EntryPoint(name, value, "metaopt.backends") for name, value in backends.items()}
+        registry = DEFAULT
+        for name, value in backends.items():
+            if name not in DEFAULT.names(AbstractBackend):
+                registry = registry.register(AbstractBackend, name, value)
+        monkeypatch.setattr("metaopt.__main__.DEFAULT", registry)
+        monkeypatch.setattr("metaopt.backend._discovery.offered", lambda _: entries)
+        for cached in (discovery.installed, discovery._automatic):
+            cached.cache_clear()
+
+    yield offer
+    for cached in (discovery.installed, discovery._automatic):
+        cached.cache_clear()
+
+
+def test_list_says_which_backends_can_be_used(metaopt_, offered):
+    offered(pallas="metaopt_backends.pallas:Pallas", broken="no_such_module:X")
+    status, out, err = metaopt_("list", "backends")
+    assert status == 0 and err == ""
+    assert re.search(
+        r"^  pallas +K.*\. \[not usable here: it is for GPUs and TPUs, and jax runs on cpu here\]$", out, re.M
+    )
+    assert re.search(r"^  xla +K.*\. \[usable, and used here if none is named\]$", out, re.M)
+    assert re.search(r"^  broken +\(`broken` cannot be imported\. ModuleNotFoundError: [^\]]*\)$", out, re.M)
+
+
+def test_list_says_which_backend_is_chosen(metaopt_, offered, native):
+    offered(native="metaopt_backends.native:Native")
+    _, out, _ = metaopt_("list", "backends")
+    assert re.search(r"^  native +C.*\. \[usable, and used here if none is named\]$", out, re.M)
+    assert re.search(r"^  xla +K.*\. \[usable\]$", out, re.M)
 
 
 @pytest.mark.parametrize(

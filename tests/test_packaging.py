@@ -43,7 +43,7 @@ def test_all_holds_every_extra_that_users_need() -> None:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the source distribution and the wheel made from it."""
     source, dist = tmp_path_factory.mktemp("source") / "metaopt", tmp_path_factory.mktemp("dist")
-    skipped = shutil.ignore_patterns(".git", ".nox", ".venv", "venv", "__pycache__", "runs", "site", ".*_cache")
+    skipped = shutil.ignore_patterns(".git", ".nox", ".venv", "venv", "__pycache__", "site", ".*_cache")
     shutil.copytree(ROOT, source, ignore=skipped)
     subprocess.run([sys.executable, "-m", "build", "--outdir", str(dist), str(source)], check=True, timeout=300)
     return dist
@@ -56,7 +56,7 @@ def test_wheel_holds_the_packages_and_nothing_else(built: Path) -> None:
     assert {"metaopt/__init__.py", "metaopt/py.typed"} <= set(names)
     info = f"metaopt-{PROJECT['version']}.dist-info"
     assert {name.split("/")[0] for name in names} <= {"metaopt", "metaopt_backends", info}
-    assert f"{info}/licenses/LICENSE" in names
+    assert {f"{info}/licenses/LICENSE", "metaopt_backends/native/kernel.cc"} <= set(names)
     files = (path.relative_to(ROOT) for path in (ROOT / "metaopt").rglob("*") if path.is_file())
     assert {file.as_posix() for file in files if "__pycache__" not in file.parts} <= set(names)
 
@@ -67,3 +67,4 @@ def test_source_distribution_can_be_tested(built: Path) -> None:
     with tarfile.open(source) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "noxfile.py", "README.md", "tests/conftest.py", "metaopt/py.typed"} <= names
+    assert {"tests/runs/specs.py", "tests/third_party/pyproject.toml"} <= names

@@ -67,7 +67,11 @@ class Program:
         self._known: dict[Hashable, int] = {}
 
     def add(
-        self, operation: str, arguments: Sequence[int] = (), parameters: dict[str, Any] | None = None, dtype: Any = None
+        self,
+        operation: str,
+        arguments: Sequence[int | np.integer] = (),
+        parameters: dict[str, Any] | None = None,
+        dtype: Any = None,
     ) -> int:
         node = Node(
             operation,

@@ -1,5 +1,6 @@
 """Compile C++ once per machine, and keep what came out."""
 
+import contextlib
 import ctypes
 import functools as ft
 import hashlib
@@ -36,9 +37,12 @@ def compiler() -> tuple[str, str] | None:
         path = shutil.which(name)
         if path is None:
             continue
-        shown = subprocess.run([path, "--version"], capture_output=True, text=True)
+        try:
+            shown = subprocess.run([path, "--version"], capture_output=True, text=True)
+        except OSError:  # not a program
+            continue
         if shown.returncode == 0:
-            return path, shown.stdout.splitlines()[0]
+            return os.path.abspath(path), shown.stdout.partition("\n")[0]
     return None
 
 
@@ -86,15 +90,15 @@ def build(source: str) -> tuple[str, ctypes.CDLL]:
 
 def _compile(path: str, source: str, library: pathlib.Path) -> None:
     with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
-        file, out = pathlib.Path(scratch, "kernel.cc"), pathlib.Path(scratch, "kernel.so")
-        file.write_text(source)
+        pathlib.Path(scratch, "kernel.cc").write_text(source)
         vectors = ["-lmvec"] if platform.machine() == "x86_64" and platform.libc_ver()[0] == "glibc" else []
-        command = [path, *_FLAGS, "-march=native", f"-I{jax.ffi.include_dir()}", str(file), "-o", str(out)]
+        command = [path, *_FLAGS, "-march=native", f"-I{jax.ffi.include_dir()}", "kernel.cc", "-o", "kernel.so"]
         LOGGER.info("metaopt: compiling a kernel for this processor into %s", library)
-        done = subprocess.run([*command, *vectors, "-lm"], capture_output=True, text=True)
+        done = subprocess.run([*command, *vectors, "-lm"], capture_output=True, text=True, cwd=scratch)
         if done.returncode:
             raise CompileError(f"`{path}` failed: {done.stderr.strip()[-800:]}")
-        os.replace(out, library)  # complete or not there, also for other processes that compile the same
+        # Complete or not there, also for other processes that compile the same.
+        os.replace(pathlib.Path(scratch, "kernel.so"), library)
 
 
 def verdict(key: str) -> str | None:
@@ -106,6 +110,7 @@ def verdict(key: str) -> str | None:
 def record(key: str, text: str) -> None:
     """Keep what the self-test of a kernel has said."""
     folder = cache_folder()
-    with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:
-        file.write(text)
-    os.replace(file.name, folder / f"{key}.verdict")
+    with contextlib.suppress(OSError):  # where nothing can be kept, it is found anew next time
+        with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:
+            file.write(text)
+        os.replace(file.name, folder / f"{key}.verdict")

@@ -43,6 +43,9 @@ def write(rule: Rule, kinds: Sequence[int], leaf_kinds: Sequence[int], sizes: Se
     """
     if dtype not in _NUMBERS:
         raise Unsupported(f"numbers of type {dtype} are not computed with")
+    for node in rule.program.nodes:
+        if node.operation == "operand" and node.dtype != dtype:
+            raise Unsupported(f"an operand of type {node.dtype} belongs to parameters of type {dtype}")
     return _Writer(rule, kinds, leaf_kinds, sizes, dtype).source()
 
 
@@ -336,6 +339,8 @@ def _operation(node: Node, a: list[str]) -> str:
         y = node.options["y"]
         product = " * ".join([a[0]] * abs(y)) or f"{kind}(1)"
         return product if y >= 0 else f"{kind}(1) / ({product})"
+    # Either operand that is not a number is the result.
+    maximum, minimum = [f"({{0}} {sign} {{1}} || {{0}} != {{0}}) ? {{0}} : {{1}}" for sign in "><"]
     special = {
         "neg": "-{0}",
         "not": "!{0}" if kind == "bool" else "~{0}",
@@ -343,10 +348,9 @@ def _operation(node: Node, a: list[str]) -> str:
         "rsqrt": f"{kind}(1) / std::sqrt({{0}})",
         "logistic": f"{kind}(1) / ({kind}(1) + EXP(-{{0}}))",
         "sign": f"{{0}} > 0 ? {kind}(1) : {{0}} < 0 ? {kind}(-1) : {{0}}",
-        # Either operand that is not a number is the result.
-        "max": "({0} > {1} || {0} != {0}) ? {0} : {1}",
-        "min": "({0} < {1} || {0} != {0}) ? {0} : {1}",
-        "clamp": "{1} < {0} ? {0} : {1} > {2} ? {2} : {1}",
+        "max": maximum,
+        "min": minimum,
+        "clamp": minimum.format(f"({maximum})", "{2}"),
         "convert_element_type": f"{kind}({{0}})",
         "select_n": "{0} ? {2} : {1}",
     }

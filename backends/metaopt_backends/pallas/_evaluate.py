@@ -1,6 +1,8 @@
 """Programs of single numbers, computed with arrays inside of kernels."""
 
+import functools as ft
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +28,16 @@ def evaluate(rule: Rule, nodes: Sequence[int], load: Callable[[int, int], Array]
         if n not in known:
             node = rule.program.nodes[n]
             known[n] = _compute(node, load, [known[a] for a in node.arguments])
+
+
+def varying(results: Sequence[tuple[tuple[int, ...], Any]], arrays: Sequence[Array]) -> list[jax.ShapeDtypeStruct]:
+    """Results of some shapes and types which, inside of `jax.shard_map`, vary over all mesh axes that operands do."""
+
+    def depend(*arrays: Array) -> list[Array]:
+        any_of_them = ft.reduce(jnp.add, [jnp.sum(x).astype(jnp.float32) for x in arrays])
+        return [jnp.broadcast_to(any_of_them.astype(dtype), shape) for shape, dtype in results]
+
+    return jax.eval_shape(depend, *arrays)
 
 
 def _compute(node: Node, load: Callable[[int, int], Array], arguments: list[Array]) -> Array:

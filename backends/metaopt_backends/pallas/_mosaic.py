@@ -14,7 +14,7 @@ from metaopt.backend import Network
 
 from .._elements import Rule
 from .._layout import COLUMN, FULL, ROW, SCALAR, Layout
-from ._evaluate import evaluate
+from ._evaluate import evaluate, varying
 
 
 # A rectangle is some registers of 8 x 128 numbers.
@@ -91,7 +91,7 @@ def update(
     block = [pl.BlockSpec((k, height, width), lambda i, j: (0, i, j)) for k in free]
     new = pl.pallas_call(
         kernel,
-        out_shape=[jax.ShapeDtypeStruct((k, shape.rows, shape.cols), dtype) for k in free],
+        out_shape=varying([((k, shape.rows, shape.cols), dtype) for k in free], [*arrays, *weights]),
         grid=(pl.cdiv(shape.rows, height), pl.cdiv(shape.cols, width)),
         in_specs=[*specs, *[memory] * len(weights)],
         out_specs=block,

@@ -14,7 +14,7 @@ from metaopt.backend import Network
 
 from .._elements import Rule
 from .._layout import FULL, ROW, SCALAR, Layout
-from ._evaluate import evaluate
+from ._evaluate import evaluate, varying
 
 
 # Products of matrices smaller than this are not worth the matrix units.
@@ -96,7 +96,8 @@ def mean_squares(plan: Plan, arrays: Sequence[Array]) -> Float[Array, " features
         out[pl.program_id(0) * pl.num_programs(1) + pl.program_id(1), :] = sums
 
     rows, across = plan.grid
-    partial = _call(plan, kernel, jax.ShapeDtypeStruct((rows * across, padded), dtype), {})(*map(_flat, arrays))
+    (shape,) = varying([((rows * across, padded), dtype)], arrays)
+    partial = _call(plan, kernel, shape, {})(*map(_flat, arrays))
     totals = jnp.sum(partial, axis=0)[:count]
     counts = [(1, rows, layout.cols, rows * layout.cols)[layout.kinds[n]] for n in rule.squares]
     return totals / jnp.asarray(counts, dtype)
@@ -148,7 +149,7 @@ def update(
                 value = jnp.broadcast_to(known[n], start.shape)
                 triton.store(out.at[start + jnp.int32(index * plan.layout.free[0])], value, mask=place.exists)
 
-    shapes = [jax.ShapeDtypeStruct((math.prod(x.shape),), x.dtype) for x in results]
+    shapes = varying([((math.prod(x.shape),), x.dtype) for x in results], [*arrays, *weights])
     new = _call(plan, kernel, shapes, aliases)(*map(_flat, arrays), *weights)
     return [x.reshape(like.shape) for x, like in zip(new, results, strict=True)]
 

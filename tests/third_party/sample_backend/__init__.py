@@ -1,0 +1,1 @@
+from ._sample import CALLS as CALLS, Sample as Sample
