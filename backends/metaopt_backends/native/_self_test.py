@@ -20,7 +20,7 @@ _SLOWEST = 2.0
 _SIZE = 2**18
 # What smaller tensors take is mostly the call.
 _TIMED = 2**12
-_ROUNDS = 3
+_ROUNDS, _ATTEMPTS = 3, 4
 
 
 def is_timed(shape: Sequence[int]) -> bool:
@@ -73,8 +73,12 @@ def _compare(kernel: Callable[..., Updated], reference: Callable[..., Updated], 
     param = arguments[-1][0]
     with jax.enable_x64(param.dtype == np.float64), jax.default_device(jax.local_devices(backend="cpu")[0]):
         given = jtu.tree_map(jnp.asarray, arguments)
-        found, seconds = _run(kernel, given)
-        wanted, reference_seconds = _run(reference, given)
+        found, time_kernel = _run(kernel, given)
+        wanted, time_reference = _run(reference, given)
+        ratios = []
+        # Another process may have had the processor; it is not likely to have it each time.
+        while is_timed(param.shape) and len(ratios) < _ATTEMPTS and min(ratios, default=np.inf) > _SLOWEST:
+            ratios.append(time_kernel() / time_reference())
     for ours, theirs, before in zip(
         jtu.tree_leaves(found), jtu.tree_leaves(wanted), jtu.tree_leaves((arguments[-1][1], param)), strict=True
     ):
@@ -82,16 +86,22 @@ def _compare(kernel: Callable[..., Updated], reference: Callable[..., Updated], 
         error = np.max(np.abs(ours - theirs)) / size
         if not error < 1e-3:
             return f"the self-test of a kernel found an error of {error:.1e} of the update"
-    if is_timed(param.shape) and seconds > _SLOWEST * reference_seconds:
-        return f"the self-test found a kernel {seconds / reference_seconds:.1f} times as slow as the reference"
+    if min(ratios, default=0) > _SLOWEST:
+        return f"the self-test found a kernel {min(ratios):.1f} times as slow as the reference"
     return "ok"
 
 
-def _run(function: Callable[..., Updated], arguments: tuple[Any, ...]) -> tuple[Any, float]:
+def _run(function: Callable[..., Updated], arguments: tuple[Any, ...]) -> tuple[Any, Callable[[], float]]:
+    """The result of a function, and a clock for it."""
     compiled = jax.jit(function)
-    result, seconds = jax.block_until_ready(compiled(*arguments)), []
-    for _ in range(_ROUNDS):
-        begun = time.perf_counter()
-        jax.block_until_ready(compiled(*arguments))
-        seconds.append(time.perf_counter() - begun)
-    return jtu.tree_map(np.asarray, result), min(seconds)
+    result = jax.block_until_ready(compiled(*arguments))
+
+    def seconds() -> float:
+        taken = []
+        for _ in range(_ROUNDS):
+            begun = time.perf_counter()
+            jax.block_until_ready(compiled(*arguments))
+            taken.append(time.perf_counter() - begun)
+        return min(taken)
+
+    return jtu.tree_map(np.asarray, result), seconds
