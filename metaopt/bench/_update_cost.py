@@ -174,9 +174,9 @@ def _bandwidth(size: int) -> float:
 def _floor(cell: AdafacMLP, size: int, speed: float, bandwidth: float) -> float:
     """Seconds that no step can do without: for the products of its network, or for what it reads and writes.
 
-    Of the 28 features, 12 belong to rows and columns and are free. Features need the means of the gradient over rows and
-    columns, and steps need the mean squares of features, so gradients are read three times, parameters and the four
-    averages twice, and all but the gradients are written.
+    Of the 28 features, 12 belong to rows and columns and are free. Features need the means of the gradient over rows
+    and columns, and steps need the mean squares of features, so gradients are read three times, parameters and the
+    four averages twice, and all but the gradients are written.
     """
     sizes = [16, *[layer.weight.shape[0] for layer in cell.network.layers]]
     products = 2 * size * sum(a * b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
