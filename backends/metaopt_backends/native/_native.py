@@ -13,6 +13,7 @@ from metaopt.backend import XLA, AbstractBackend, Network, Pointwise, Tensor, Up
 
 from .._elements import Unsupported, trace
 from .._layout import Layout, lay_out
+from .._shared import by_reference, everywhere, results_of
 from ._compile import LOGGER, CompileError, build, compiler, record, verdict
 from ._self_test import is_timed, self_test
 from ._source import write
@@ -133,10 +134,7 @@ def _candidates(pointwise: Pointwise, kernel: _Kernel) -> tuple[Callable[..., Up
         own = _Kernel(kernel.key, layout, kernel.features)
         return _update(backend, pointwise, own, (), network, context, arrays)
 
-    def reference(network: Network, context: Array, arrays: tuple[Any, Any, Any]) -> Updated:
-        return backend.reference.network_update(pointwise, network, context, [Tensor(*arrays)])[0]
-
-    return compiled, reference
+    return compiled, by_reference(backend.reference, pointwise)
 
 
 @ft.cache
@@ -171,16 +169,12 @@ def _update(
         jax.ShapeDtypeStruct((kernel.features,), dtype),
         vmap_method="sequential",
     )(*arrays, layout=layout)
-    means = jax.lax.pmean(means, axes) if axes else means
     weights = [x for layer in network.layers for x in (layer.weight, layer.bias)]
-    state, structure = jtu.tree_flatten(tensor[1])
-    results = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (*state, tensor[0])]
-    # Parameters and states are written where they were.
-    places = {**{1 + index: index for index in range(len(state))}, 0: len(state)}
-    *state, param = jax.ffi.ffi_call(
-        f"metaopt_update_{kernel.key}", results, vmap_method="sequential", input_output_aliases=places
-    )(*arrays, means, context, *weights, layout=layout)
-    return Updated(jtu.tree_unflatten(structure, state), param)
+    results = results_of(tensor)
+    new = jax.ffi.ffi_call(
+        f"metaopt_update_{kernel.key}", results.shapes, vmap_method="sequential", input_output_aliases=results.aliases
+    )(*arrays, everywhere(means, axes), context, *weights, layout=layout)
+    return results.updated(list(new))
 
 
 @_update.defjvp
@@ -194,8 +188,4 @@ def _update_jvp(
 ) -> tuple[Updated, Updated]:
     del kernel
 
-    def by_reference(network: Network, context: Array, tensor: tuple[Any, Any, Any]) -> Updated:
-        own = Tensor(*tensor, axes=axes)
-        return backend.reference.network_update(pointwise, network, context, [own])[0]
-
-    return jax.jvp(by_reference, primals, tangents)
+    return jax.jvp(by_reference(backend.reference, pointwise, axes), primals, tangents)

@@ -144,7 +144,7 @@ class _Writer:
         needed = self.rule.needed(nodes)
         used = {a for n in needed if self.kinds[n] == kind for a in self.nodes[n].arguments} | set(nodes)
         return [
-            f"const {_type(self.nodes[n])} t{'src'[k]}{place} = {_cast(self.nodes[n])}({access});"
+            f"const {_type(self.nodes[n])} t{'src'[k]}{place} = {_type(self.nodes[n])}({access});"
             for k, table in self.tables.items()
             if k != kind and (k == COLUMN) == bool(column)
             for place, n in enumerate(table)
@@ -310,10 +310,6 @@ def _type(node: Node) -> str:
     if node.dtype not in _TYPES:
         raise Unsupported(f"numbers of type {node.dtype} are not computed with")
     return _TYPES[node.dtype]
-
-
-def _cast(node: Node) -> str:
-    return _type(node)
 
 
 def _literal(node: Node) -> str:

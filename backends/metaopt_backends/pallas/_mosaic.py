@@ -65,7 +65,6 @@ def update(
     weights = [x for layer in network.layers for x in (layer.weight, layer.bias)]
     units = [layer.weight.shape[0] for layer in network.layers]
     count, free = len(arrays), [len(own) for own in rule.state] + [1]
-    inputs = [n for n in rule.values]
 
     def kernel(*refs: Any) -> None:
         own, weight_refs, rest = refs[:count], refs[count : count + len(weights)], refs[count + len(weights) :]
@@ -75,10 +74,10 @@ def update(
             return own[leaf][index] if layout.leaf_kinds[leaf] == SCALAR else own[leaf][index, :, :]
 
         known: dict[int, Array] = {}
-        evaluate(rule, inputs, load, known)
-        for k, n in enumerate(inputs):
+        evaluate(rule, rule.values, load, known)
+        for k, n in enumerate(rule.values):
             x[k] = jnp.broadcast_to(known[n], (height, width))
-        outputs = _network(weight_refs, [x, *hidden], [len(inputs), *units])
+        outputs = _network(weight_refs, [x, *hidden], [len(rule.values), *units])
         known.update(zip(rule.outputs, outputs, strict=True))
         numbers = [n for numbers in rule.state for n in numbers] + [rule.param]
         evaluate(rule, numbers, load, known)
@@ -95,7 +94,7 @@ def update(
         grid=(pl.cdiv(shape.rows, height), pl.cdiv(shape.cols, width)),
         in_specs=[*specs, *[memory] * len(weights)],
         out_specs=block,
-        scratch_shapes=[tpu.VMEM((n, height, width), dtype) for n in (len(inputs), *units)],
+        scratch_shapes=[tpu.VMEM((n, height, width), dtype) for n in (len(rule.values), *units)],
         interpret=plan.interpret,
         compiler_params=tpu.CompilerParams(dimension_semantics=("parallel", "parallel")),
     )(*operands, *weights)

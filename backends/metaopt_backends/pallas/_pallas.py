@@ -15,6 +15,7 @@ from metaopt.backend import EPSILON, XLA, AbstractBackend, Layer, Network, Point
 
 from .._elements import Rule, Unsupported, trace
 from .._layout import lay_out
+from .._shared import by_reference, everywhere, results_of
 from . import _mosaic, _triton
 
 
@@ -133,9 +134,7 @@ def _update(
     def tpu(*arguments: Any) -> Updated:
         return _on_tpu(backend, pointwise, traced.rule, axes, *arguments)
 
-    def other(network: Network, context: Array, tensor: tuple[Any, Any, Any]) -> Updated:
-        return backend.reference.network_update(pointwise, network, context, [Tensor(*tensor, axes=axes)])[0]
-
+    other = by_reference(backend.reference, pointwise, axes)
     if backend.interpret is not None:
         return (gpu if backend.interpret == "triton" else tpu)(network, context, tensor)
     return jax.lax.platform_dependent(network, context, tensor, cuda=gpu, tpu=tpu, default=other)
@@ -152,10 +151,7 @@ def _update_jvp(
 ) -> tuple[Updated, Updated]:
     del traced
 
-    def by_reference(network: Network, context: Array, tensor: tuple[Any, Any, Any]) -> Updated:
-        return backend.reference.network_update(pointwise, network, context, [Tensor(*tensor, axes=axes)])[0]
-
-    return jax.jvp(by_reference, primals, tangents)
+    return jax.jvp(by_reference(backend.reference, pointwise, axes), primals, tangents)
 
 
 def _on_gpu(
@@ -166,12 +162,10 @@ def _on_gpu(
     block = max(min(block, 1 << (layout.cols - 1).bit_length()), 16)
     plan = _triton.Plan(rule, layout, block, backend.warps, backend.interpret is not None)
     arrays = layout.arrange(jtu.tree_leaves(tensor), tensor[0].shape)
-    means = _everywhere(_triton.mean_squares(plan, arrays), axes)
-    state, structure, results = _results(tensor)
-    # Parameters and states are written where they were.
-    aliases = {**{1 + index: index for index in range(len(state))}, 0: len(state)}
-    *new, param = _triton.update(plan, _folded(network, context, means), arrays, results, aliases)
-    return Updated(jtu.tree_unflatten(structure, new), param)
+    means = everywhere(_triton.mean_squares(plan, arrays), axes)
+    results = results_of(tensor)
+    new = _triton.update(plan, _folded(network, context, means), arrays, results.shapes, results.aliases)
+    return results.updated(new)
 
 
 def _on_tpu(
@@ -186,21 +180,11 @@ def _on_tpu(
     layout = lay_out(rule, tensor[0].shape)
     features = pointwise.features(pointwise.observe(*tensor)[1])
     squares = [jnp.square(f.value) if f.square is None else f.square for f in features]
-    means = _everywhere(jnp.stack([jnp.mean(square) for square in squares]), axes)
+    means = everywhere(jnp.stack([jnp.mean(square) for square in squares]), axes)
     plan = _mosaic.Plan(rule, layout, interpret=backend.interpret is not None)
     arrays = layout.arrange(jtu.tree_leaves(tensor), tensor[0].shape)
-    _, structure, results = _results(tensor)
-    *new, param = _mosaic.update(plan, _folded(network, context, means), arrays, results)
-    return Updated(jtu.tree_unflatten(structure, new), param)
-
-
-def _everywhere(means: Float[Array, " k"], axes: tuple[str, ...]) -> Float[Array, " k"]:
-    return jax.lax.pmean(means, axes) if axes else means
-
-
-def _results(tensor: tuple[Any, Any, Any]) -> tuple[list[Any], Any, list[jax.ShapeDtypeStruct]]:
-    state, structure = jtu.tree_flatten(tensor[1])
-    return state, structure, [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (*state, tensor[0])]
+    results = results_of(tensor)
+    return results.updated(_mosaic.update(plan, _folded(network, context, means), arrays, results.shapes))
 
 
 def _folded(network: Network, context: Float[Array, " context"], means: Float[Array, " features"]) -> Network:
