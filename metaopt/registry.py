@@ -10,7 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from . import _core
-from ._core import AbstractAlgorithm, AbstractTaskFamily, Learner, Optax, from_optax
+from ._core import AbstractAlgorithm, AbstractTaskFamily, Learner, Mixture, Optax, from_optax
 from ._core._entry_points import BACKENDS, offered
 from .meta.base import AbstractEstimator, AbstractHorizon, AbstractObjective
 from .spec import Registry, SpecError, build as _build
@@ -63,6 +63,7 @@ DEFAULT: Registry = Registry.of(
             "weight_decay": "metaopt._core:WeightDecay",
             "cosine": "metaopt.schedules:Cosine",
             "controller": "metaopt.l2o:Controller",
+            "recurrent_controller": "metaopt.l2o:RecurrentController",
             "learnable_sgd": "metaopt.l2o:LearnableSGD",
             "learnable_adam": "metaopt.l2o:LearnableAdam",
             "nn_adam": "metaopt.l2o:NNAdam",
@@ -93,7 +94,12 @@ DEFAULT: Registry = Registry.of(
             "digits_mlp": "metaopt.tasks:DigitsMLP",
             "digits_conv": "metaopt.tasks:DigitsConv",
             "mnist_1d": "metaopt.tasks:Mnist1D",
+            "generated": "metaopt.tasks:Generated",
             "normalized": "metaopt.tasks:Normalized",
+        },
+        Mixture: {
+            "mixture": "metaopt._core:Mixture",
+            "generate": "metaopt.tasks:generate",
         },
         AbstractObjective: {
             "mean_loss": "metaopt.meta:MeanLoss",
@@ -114,6 +120,7 @@ DEFAULT: Registry = Registry.of(
             "nres": "metaopt.meta:NRES",
             "es_single": "metaopt.meta:ESSingle",
             "task_parallel": "metaopt.meta:TaskParallel",
+            "mixed": "metaopt.meta:Mixed",
         },
         Mesh: {
             "mesh": "metaopt.sharding:make_mesh",

@@ -19,6 +19,7 @@ from ._task import (
     AbstractLossTask as AbstractLossTask,
     AbstractTask as AbstractTask,
     AbstractTaskFamily as AbstractTaskFamily,
+    Mixture as Mixture,
     SingleTask as SingleTask,
 )
 from ._typechecked import typechecked as typechecked

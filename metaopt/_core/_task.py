@@ -1,6 +1,7 @@
 """What is optimized: tasks and families of tasks."""
 
 import abc
+import math
 from typing import Any, Generic, TypeVar
 
 import equinox as eqx
@@ -55,13 +56,17 @@ class AbstractTaskFamily(eqx.Module):
         """Draw a task."""
 
 
-def check_family(family: AbstractTaskFamily) -> None:
-    """Check by shapes alone that a family can be drawn from inside of `jax.vmap`.
+def check_family(family: "AbstractTaskFamily | Mixture") -> None:
+    """Check by shapes alone that a family, or each of a mixture, can be drawn from inside of `jax.vmap`.
 
     **Raises:**
 
     - `TypeError`: if the shapes of its tasks depend on the random key.
     """
+    if isinstance(family, Mixture):
+        for each in family.families:
+            check_family(each)
+        return
     try:
         eqx.filter_eval_shape(lambda key: family.sample(key=key), jr.key(0))
     except jax.errors.ConcretizationTypeError as error:
@@ -80,3 +85,39 @@ class SingleTask(AbstractTaskFamily):
     def sample(self, *, key: PRNGKeyArray) -> AbstractTask[Any, Any]:
         del key
         return self.task
+
+
+class Mixture(eqx.Module):
+    """Several families whose tasks may differ in everything, shapes included.
+
+    It is no family, since its tasks cannot be batched: an estimator of meta-gradients sees to each family by itself,
+    see [`metaopt.meta.Mixed`][].
+
+    **Arguments:**
+
+    - `families`: the families.
+    - `weights`: how much each counts; by default all the same.
+
+    **Raises:**
+
+    - `ValueError`: if there is no family, or the weights are not positive numbers, one for each.
+    """
+
+    families: tuple[AbstractTaskFamily, ...]
+    weights: tuple[float, ...] | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        if not self.families:
+            raise ValueError("`families` is empty; a mixture needs at least one.")
+        if self.weights is None:
+            return
+        if len(self.weights) != len(self.families):
+            raise ValueError(f"{len(self.families)} families need as many weights, but {len(self.weights)} were given.")
+        if not all(0 < weight < math.inf for weight in self.weights):
+            raise ValueError(f"`weights` must be positive numbers, but {self.weights} was given.")
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The weights, divided by their sum."""
+        weights = (1.0,) * len(self.families) if self.weights is None else self.weights
+        return tuple(weight / sum(weights) for weight in weights)

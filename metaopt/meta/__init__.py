@@ -1,6 +1,7 @@
 from ._es import ES as ES
 from ._es_single import ESSingle as ESSingle
 from ._horizons import ConstantHorizon as ConstantHorizon, LogUniformHorizon as LogUniformHorizon
+from ._mixed import Mixed as Mixed
 from ._nres import NRES as NRES
 from ._objectives import (
     BestLoss as BestLoss,

@@ -9,7 +9,7 @@ import jax.random as jr
 import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from .._core import AbstractTask, Inner, Learner, inner_step, with_horizon
+from .._core import AbstractTask, Inner, Learner, Mixture, inner_step, with_horizon
 from .._core._trees import add_up, compute_dtype, select
 from .base import MetaProblem, Observation
 
@@ -37,6 +37,11 @@ class Outcome(eqx.Module):
 
 def plan(problem: MetaProblem, *, key: PRNGKeyArray) -> Plan:
     """Draw a task and a horizon."""
+    if isinstance(problem.family, Mixture):
+        raise TypeError(
+            f"The problem has a mixture of {len(problem.family.families)} families, whose tasks cannot run side by "
+            "side. Wrap the estimator: `metaopt.meta.Mixed(estimator)`."
+        )
     task_key, horizon_key = jr.split(key)
     return Plan(problem.family.sample(key=task_key), problem.horizon.sample(key=horizon_key))
 

@@ -21,24 +21,44 @@ class MeanLoss(AbstractObjective[None]):
 
 
 class MeanLogLoss(AbstractObjective[None]):
-    r"""The mean logarithm of the values, $c_t = \log(v_t + \epsilon) / H$.
+    r"""The mean logarithm of the values, later ones counting more if that is wanted.
 
-    Only for tasks whose values are deterministic and not negative. The logarithm of a minibatch loss rewards
-    overfitting single batches: a learner trained so improves its meta-loss while held-out loss grows.
+    $$c_t = \frac{k (p + 1)}{H} \left(\frac{t}{H}\right)^p \log(v_t + \epsilon) \; [k \text{ divides } t]$$
+
+    The logarithm of a minibatch loss rewards overfitting single batches: a learner trained so improves its meta-loss
+    while held-out loss grows. So it is for tasks whose values are deterministic and not negative; or, with
+    `queries=True` and the estimator's truncation as `every`, for the task's `measure` at the end of each truncation.
+
+    **Arguments:**
+
+    - `floor`: $\epsilon$.
+    - `queries`: whether the value at the end of a truncation is the task's `measure`.
+    - `every`: $k$, one value in how many counts.
+    - `lateness`: $p$; 0 counts all alike.
     """
 
     floor: float = eqx.field(static=True, default=1e-8)
     queries: bool = eqx.field(static=True, default=False)
+    every: int = eqx.field(static=True, default=1)
+    lateness: float = eqx.field(static=True, default=0.0)
 
     def __check_init__(self) -> None:
         if not self.floor > 0:
             raise ValueError(f"`floor` must be positive, but {self.floor} was given.")
+        if self.every < 1:
+            raise ValueError(f"`every` must be at least 1, but {self.every} was given.")
+        if self.lateness < 0:
+            raise ValueError(f"`lateness` must not be negative, but {self.lateness} was given.")
 
     def init(self) -> None:
         return None
 
     def contribute(self, state: None, observation: Observation) -> tuple[None, Float[Array, ""]]:
-        return None, jnp.log(observation.value + self.floor) / observation.horizon.astype(observation.value.dtype)
+        value = observation.value
+        horizon = observation.horizon.astype(value.dtype)
+        weight = self.every * (self.lateness + 1) * (observation.clock.astype(value.dtype) / horizon) ** self.lateness
+        counted = observation.clock % self.every == 0
+        return None, jnp.where(counted, weight * jnp.log(value + self.floor) / horizon, 0.0)
 
 
 class FinalLoss(AbstractObjective[None]):

@@ -17,6 +17,7 @@ from .._core import (
     AbstractAlgorithm,
     AbstractTaskFamily,
     Learner,
+    Mixture,
     SkipNonFinite,
     unroll,
     with_horizon,
@@ -94,9 +95,17 @@ def meta_step(
 
 
 def validate(
-    learner: Learner, family: AbstractTaskFamily, *, steps: int, tasks: int, key: PRNGKeyArray
+    learner: Learner, family: AbstractTaskFamily | Mixture, *, steps: int, tasks: int, key: PRNGKeyArray
 ) -> Float[Array, ""]:
-    """The mean of the tasks' `measure` after `steps` inner steps, on `tasks` tasks; infinite if one diverged."""
+    """The mean of the tasks' `measure` after `steps` inner steps, on `tasks` tasks; infinite if one diverged.
+
+    With a mixture it is the weighted geometric mean over its families, each with `tasks` tasks: they may differ in
+    scale.
+    """
+    if isinstance(family, Mixture):
+        losses = [validate(learner, each, steps=steps, tasks=tasks, key=key) for each in family.families]
+        terms = [share * jnp.log(loss) for share, loss in zip(family.shares, losses, strict=True)]
+        return jnp.exp(jnp.sum(jnp.stack(terms)))
 
     def one(key: PRNGKeyArray) -> Float[Array, ""]:
         task_key, run_key, measure_key = jr.split(key, 3)
@@ -137,7 +146,7 @@ def meta_train(
     outer: AbstractAlgorithm[Any, Any, Any],
     steps: int,
     key: PRNGKeyArray,
-    validation: AbstractTaskFamily | None = None,
+    validation: AbstractTaskFamily | Mixture | None = None,
     validate_every: int | None = None,
     validation_tasks: int = 16,
     validation_steps: int | None = None,
@@ -285,7 +294,7 @@ class _Run:
         else:
             self.chunk = int(min(max(1, count * _SECONDS_PER_CHUNK / seconds), 4 * count, _LONGEST_CHUNK))
 
-    def validate(self, family: AbstractTaskFamily, tasks: int, steps: int | None) -> None:
+    def validate(self, family: AbstractTaskFamily | Mixture, tasks: int, steps: int | None) -> None:
         steps = self.problem.horizon.longest if steps is None else steps
         loss = float(_validate(self.state.learner, family, steps, tasks, self.validation_key))
         if not self.validations or loss < min(v for _, v in self.validations):
@@ -341,5 +350,7 @@ class _Run:
 
 
 @eqx.filter_jit
-def _validate(learner: Learner, family: AbstractTaskFamily, steps: int, tasks: int, key: PRNGKeyArray) -> Array:
+def _validate(
+    learner: Learner, family: AbstractTaskFamily | Mixture, steps: int, tasks: int, key: PRNGKeyArray
+) -> Array:
     return validate(learner, family, steps=steps, tasks=tasks, key=key)

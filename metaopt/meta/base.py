@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 import equinox as eqx
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from .._core import AbstractTaskFamily, Learner
+from .._core import AbstractTaskFamily, Learner, Mixture
 
 
 S = TypeVar("S")
@@ -71,7 +71,7 @@ class MetaProblem(eqx.Module):
 
     **Fields:**
 
-    - `family`: the tasks $\tau$.
+    - `family`: the tasks $\tau$; several families at once need [`metaopt.meta.Mixed`][].
     - `objective`: the contributions $c_t$.
     - `horizon`: the distribution of $H$.
     - `tasks`: how many tasks make one meta-gradient.
@@ -86,7 +86,7 @@ class MetaProblem(eqx.Module):
         by default all inexact arrays. See [`metaopt.meta.only`][].
     """
 
-    family: AbstractTaskFamily
+    family: AbstractTaskFamily | Mixture
     objective: AbstractObjective[Any]
     horizon: AbstractHorizon
     tasks: int = eqx.field(static=True, default=16)

@@ -5,7 +5,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from .._core import AbstractAlgorithm, AbstractTaskFamily, Learner
+from .._core import AbstractAlgorithm, AbstractTaskFamily, Learner, Mixture
 from ..evaluate import BASELINES
 from ..meta import AbstractEstimator, MetaProblem
 from ..registry import unknown
@@ -70,7 +70,7 @@ class Run:
     steps: int
     description: str = ""
     seed: int = 0
-    validation: AbstractTaskFamily | None = None
+    validation: AbstractTaskFamily | Mixture | None = None
     validation_tasks: int = 32
     validation_steps: int | None = None
     evaluation: Evaluation | None = None

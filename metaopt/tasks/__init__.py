@@ -2,11 +2,13 @@ from .._core import (
     AbstractLossTask as AbstractLossTask,
     AbstractTask as AbstractTask,
     AbstractTaskFamily as AbstractTaskFamily,
+    Mixture as Mixture,
     SingleTask as SingleTask,
 )
 from ._classification import ClassificationTask as ClassificationTask
 from ._dataset import Dataset as Dataset
 from ._digits import DigitsConv as DigitsConv, DigitsMLP as DigitsMLP
+from ._generated import Generated as Generated, TaskDistribution as TaskDistribution, generate as generate
 from ._mnist1d import Mnist1D as Mnist1D
 from ._networks import (
     AbstractNetwork as AbstractNetwork,
@@ -17,5 +19,14 @@ from ._normalized import Normalized as Normalized, NormalizedTask as NormalizedT
 from ._quadratics import Quadratics as Quadratics, QuadraticsTask as QuadraticsTask
 from ._rastrigin import Rastrigin as Rastrigin, RastriginTask as RastriginTask
 from ._rosenbrock import Rosenbrock as Rosenbrock, RosenbrockTask as RosenbrockTask
+from ._sequence_networks import AttentionNetwork as AttentionNetwork, RecurrentNetwork as RecurrentNetwork
 from ._sinusoids import Sinusoids as Sinusoids, SinusoidsTask as SinusoidsTask
+from ._sources import (
+    AbstractSource as AbstractSource,
+    LabelledSource as LabelledSource,
+    SelfSource as SelfSource,
+    TextSource as TextSource,
+    WaveSource as WaveSource,
+)
+from ._supervised import SupervisedTask as SupervisedTask
 from ._teacher_student import TeacherStudent as TeacherStudent, TeacherStudentTask as TeacherStudentTask

@@ -46,15 +46,15 @@ class DenseNetwork(AbstractNetwork):
         check_choice("activation", self.activation, Activation)
 
     def init(self, *, key: PRNGKeyArray) -> Layers:
-        return _draw_layers(list(pairwise(self.sizes)), key=key)
+        return draw_layers(list(pairwise(self.sizes)), key=key)
 
     def apply(self, params: Layers, inputs: Float[Array, "n inputs"]) -> Float[Array, "n outputs"]:
         activation = activation_function(self.activation)
         *hidden, last = params
         values = inputs
         for layer in hidden:
-            values = activation(_affine(layer, values))
-        return _affine(last, values)
+            values = activation(affine(layer, values))
+        return affine(last, values)
 
 
 class ConvolutionalNetwork(AbstractNetwork):
@@ -83,7 +83,7 @@ class ConvolutionalNetwork(AbstractNetwork):
         side = self.side
         for _ in kernels:
             side = _halved(side)
-        return _draw_layers([*kernels, (side * side * self.channels[-1], self.outputs)], key=key)
+        return draw_layers([*kernels, (side * side * self.channels[-1], self.outputs)], key=key)
 
     def apply(self, params: Layers, inputs: Float[Array, "n inputs"]) -> Float[Array, "n outputs"]:
         activation = activation_function(self.activation)
@@ -91,10 +91,10 @@ class ConvolutionalNetwork(AbstractNetwork):
         values = inputs.reshape(-1, self.side, self.side, 1)
         for layer in hidden:
             values = activation(_convolve(layer, values))
-        return _affine(last, values.reshape(values.shape[0], -1))
+        return affine(last, values.reshape(values.shape[0], -1))
 
 
-def _draw_layers(shapes: Sequence[tuple[int, ...]], *, key: PRNGKeyArray) -> Layers:
+def draw_layers(shapes: Sequence[tuple[int, ...]], *, key: PRNGKeyArray) -> Layers:
     # One draw for all layers, cut up: every random draw is a program of its own to compile.
     sizes = [math.prod(shape) for shape in shapes]
     flat = jr.normal(key, (sum(sizes),))
@@ -106,7 +106,7 @@ def _draw_layers(shapes: Sequence[tuple[int, ...]], *, key: PRNGKeyArray) -> Lay
     return tuple(layers)
 
 
-def _affine(layer: dict[str, Any], values: Float[Array, "n inputs"]) -> Float[Array, "n outputs"]:
+def affine(layer: dict[str, Any], values: Float[Array, "n inputs"]) -> Float[Array, "n outputs"]:
     return values.astype(layer["w"].dtype) @ layer["w"] + layer["b"][None, :]
 
 
@@ -125,4 +125,4 @@ def _convolve(layer: dict[str, Any], images: Float[Array, "n side side inputs"])
     starts = [slice(start, start + 2 * half - 1, 2) for start in range(3)]
     patches = jnp.concatenate([padded[:, down, across] for down in starts for across in starts], axis=-1)
     kernel = {"b": layer["b"], "w": layer["w"].reshape(9 * inputs, -1)}
-    return _affine(kernel, patches.reshape(n * half * half, 9 * inputs)).reshape(n, half, half, -1)
+    return affine(kernel, patches.reshape(n * half * half, 9 * inputs)).reshape(n, half, half, -1)
