@@ -9,6 +9,8 @@ from ._lstm import LSTM as LSTM
 from ._mlp import MLP as MLP
 from ._nn_adam import NNAdam as NNAdam
 from ._plain_head import PlainHead as PlainHead
+from ._preconditioned_descent import PreconditionedDescent as PreconditionedDescent
+from ._pretrained import pretrained as pretrained
 from ._recurrent_controller import RecurrentController as RecurrentController
 from ._rnnprop import RNNProp as RNNProp
 from .base import AbstractClock as AbstractClock, AbstractHead as AbstractHead

@@ -40,12 +40,20 @@ class PreconditionedDescent(AbstractAlgorithm[_State, Float[Array, " n"], Float[
     momenta: Float[Array, " steps"]
     matrix: Float[Array, "n n"] | None
 
-    def __init__(self, steps: int = 10, *, size: int | None = None, learning_rate: float = 0.1, momentum: float = 0.0):
+    def __init__(
+        self,
+        steps: int = 10,
+        *,
+        size: int | None = None,
+        learning_rate: float | tuple[float, float] = 0.1,
+        momentum: float = 0.0,
+    ):
         """**Arguments:**
 
         - `steps`: how many rates there are.
         - `size`: of the vector, if a matrix is to be learned; without it $P$ is the identity, for vectors of any size.
-        - `learning_rate`, `momentum`: what all steps begin with; the matrix begins as the identity.
+        - `learning_rate`: what all steps begin with; or the first and the last, with a geometric sequence in between.
+        - `momentum`: what all steps begin with. The matrix begins as the identity.
 
         **Raises:**
 
@@ -53,9 +61,10 @@ class PreconditionedDescent(AbstractAlgorithm[_State, Float[Array, " n"], Float[
         """
         if steps < 1 or (size is not None and size < 1):
             raise ValueError(f"`steps` and `size` must be at least 1, but {steps} and {size} were given.")
-        if not learning_rate > 0:
+        first, last = learning_rate if isinstance(learning_rate, tuple) else (learning_rate, learning_rate)
+        if not (first > 0 and last > 0):
             raise ValueError(f"`learning_rate` must be positive, but {learning_rate} was given.")
-        self.log_rates = jnp.full(steps, jnp.log(number(learning_rate)))
+        self.log_rates = jnp.linspace(jnp.log(number(first)), jnp.log(number(last)), steps)
         self.momenta = jnp.full(steps, number(momentum))
         self.matrix = None if size is None else jnp.eye(size)
 

@@ -51,17 +51,20 @@ class Quadratics(AbstractTaskFamily):
       \lambda_i = \kappa^{-(n - i) / (n - 1)}, \qquad y = W \theta^*, \quad \theta^* \sim N(0, I)$$
 
     with a random rotation $Q$: the Hessian $2 W^2$ has the condition number $\kappa$, and its eigenvalues, between
-    $2 / \kappa$ and $2$, are evenly spread on a logarithmic scale.
+    $2 / \kappa$ and $2$, are evenly spread on a logarithmic scale. All tasks share them.
 
     **Arguments:**
 
     - `dimension`: $n$.
     - `condition`: $\kappa$.
+    - `levels`: how many distinct eigenvalues there are, each $n / \text{levels}$ times; by default all are. Needs
+        `condition`.
     - `shared_basis`: let all tasks share one $Q$, so that they differ in $\theta^*$ only. Needs `condition`.
 
     **Raises:**
 
-    - `ValueError`: if `dimension` is below 1 (below 2 with `condition`), or `condition` is below 1 or missing.
+    - `ValueError`: if `dimension` is below 1 (below 2 with `condition`), `condition` is below 1 or missing, or
+        `levels` is below 2 or does not divide `dimension`.
 
     ??? cite "Reference"
 
@@ -79,6 +82,7 @@ class Quadratics(AbstractTaskFamily):
     dimension: int = eqx.field(static=True, default=10)
     condition: float | None = eqx.field(static=True, default=None)
     shared_basis: bool = eqx.field(static=True, default=False)
+    levels: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
         check_at_least("dimension", self.dimension, 1 if self.condition is None else 2)
@@ -89,6 +93,11 @@ class Quadratics(AbstractTaskFamily):
                 "`shared_basis` needs a `condition`, but none was given: a matrix of independent entries has no basis "
                 "of its own. Give a `condition`, or leave out `shared_basis`."
             )
+        if self.levels is not None and (self.condition is None or self.levels < 2 or self.dimension % self.levels):
+            raise ValueError(
+                f"`levels={self.levels}` needs a `condition`, and must be at least 2 and divide `dimension`, "
+                f"{self.dimension}."
+            )
 
     def sample(self, *, key: PRNGKeyArray) -> QuadraticsTask:
         matrix_key, target_key = jr.split(key)
@@ -96,6 +105,8 @@ class Quadratics(AbstractTaskFamily):
         if self.condition is None:
             return QuadraticsTask(jr.normal(matrix_key, (self.dimension, self.dimension)), target)
         basis = rotation(self.dimension, key=jr.key(0) if self.shared_basis else matrix_key)
-        roots = jnp.asarray(np.sqrt(np.geomspace(1 / self.condition, 1, self.dimension)), basis.dtype)
+        levels = self.dimension if self.levels is None else self.levels
+        eigenvalues = np.repeat(np.geomspace(1 / self.condition, 1, levels), self.dimension // levels)
+        roots = jnp.asarray(np.sqrt(eigenvalues), basis.dtype)
         matrix = (basis * roots[None, :]) @ basis.T
         return QuadraticsTask(matrix, matrix @ target)

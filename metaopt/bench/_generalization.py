@@ -1,0 +1,157 @@
+"""The pretrained optimizer on tasks that it was not trained on, as it is, against tuned ones and Celo."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.random as jr
+import numpy as np
+import optax
+from jaxtyping import Float
+
+from .._core import AbstractAlgorithm, Learner, from_optax
+from ..evaluate import speedup_at_target
+from ..evaluate._program import Programs, record_steps
+from ..l2o import load_published, pretrained
+from ..schedules import Cosine
+from ._unseen import Unseen, unseen
+from .base import Claim, Report
+
+
+_SEEDS = 5
+_TASKS = 4
+_TUNING_TASKS = 4
+_RATES = np.logspace(-3.75, -0.25, 15)
+_RECORDS = 50
+
+
+def adam(rate: float) -> AbstractAlgorithm[Any, Any, Any]:
+    return from_optax(optax.adam, learning_rate=rate)
+
+
+def adamw_cosine(rate: float) -> AbstractAlgorithm[Any, Any, Any]:
+    return Cosine(from_optax(optax.adamw, learning_rate=rate))
+
+
+@dataclasses.dataclass(frozen=True)
+class Curves:
+    """Geometric means over the tasks of each seed, of one family."""
+
+    steps: np.ndarray
+    methods: dict[str, Float[np.ndarray, "seeds records"]]
+    starts: Float[np.ndarray, " all_tasks"]
+    ends: Float[np.ndarray, " all_tasks"]
+
+
+def celo_weights() -> Path | None:
+    """The file of Celo's published weights: what `METAOPT_CELO` names, or beside a source tree."""
+    named = os.environ.get("METAOPT_CELO")
+    found = Path(named) if named else Path(__file__).parents[3] / "shared" / "data" / "celo" / "theta.state"
+    return found if found.is_file() else None
+
+
+def interquartile_mean(values: Any) -> float:
+    """The mean of the middle half."""
+    ordered = np.sort(np.asarray(values, float).ravel())
+    cut = ordered.size // 4
+    return float(np.mean(ordered[cut : ordered.size - cut]))
+
+
+class _Field:
+    """All runs on one family; each method is compiled once."""
+
+    def __init__(self, case: Unseen) -> None:
+        self.family, self.steps = case.family, record_steps(case.steps, max(1, case.steps // _RECORDS))
+        self.programs = Programs()
+
+    def run(self, algorithm: AbstractAlgorithm[Any, Any, Any], seed: int, tasks: int) -> Float[np.ndarray, "tasks r"]:
+        keys = jr.split(jr.key(seed), tasks)
+        return self.programs.run(
+            Learner(algorithm), self.family, keys, self.steps, np.ones(self.steps.size, bool)
+        )
+
+    def finals(self, make: Any) -> Float[np.ndarray, " rates"]:
+        """The final loss on the tuning tasks with each rate."""
+        return np.asarray([_mean(self.run(make(float(r)), 1000, _TUNING_TASKS))[-1] for r in _RATES])
+
+
+def _mean(values: Float[np.ndarray, "tasks records"]) -> Float[np.ndarray, " records"]:
+    with np.errstate(divide="ignore"):
+        return np.exp(np.mean(np.log(values), axis=0))
+
+
+def _speedups(ours: Float[np.ndarray, "seeds r"], theirs: Float[np.ndarray, "seeds r"], steps: Any) -> list[float]:
+    return [speedup_at_target(a, b, steps=steps) for a, b in zip(ours, theirs, strict=True)]
+
+
+def single_rate(finals: Mapping[str, Float[np.ndarray, " rates"]]) -> int:
+    """The index of the rate that is best on all families together: by the mean logarithm of the final loss relative to
+    that of the family's own best rate."""
+    excess = [np.log(each) - np.log(np.min(each)) for each in finals.values()]
+    return int(np.argmin(np.mean(excess, axis=0)))
+
+
+def run(*, full: bool = False) -> Report:
+    """Fourteen families, none of which was trained on."""
+    cases = unseen()
+    learned: dict[str, AbstractAlgorithm[Any, Any, Any]] = {"general": pretrained("general")}
+    weights = celo_weights()
+    if weights is not None:
+        learned["celo"] = load_published(weights, kind="celo")
+    if full:
+        learned["small"] = pretrained("small")
+    fields = {name: _Field(case) for name, case in cases.items()}
+    adam_finals = {name: field.finals(adam) for name, field in fields.items()}
+    chosen = single_rate(adam_finals)
+    found = {}
+    for name, field in fields.items():
+        methods = {
+            "adam": adam(float(_RATES[chosen])),
+            "tuned adam": adam(float(_RATES[np.argmin(adam_finals[name])])),
+            "tuned adamw + cosine": adamw_cosine(float(_RATES[np.argmin(field.finals(adamw_cosine))])),
+            **learned,
+        }
+        raw = {k: [field.run(v, seed, _TASKS) for seed in range(_SEEDS)] for k, v in methods.items()}
+        ours = np.concatenate(raw["general"])
+        curves = {k: np.stack([_mean(each) for each in values]) for k, values in raw.items()}
+        found[name] = Curves(field.steps, curves, ours[:, 0], ours[:, -1])
+    return _report(found, cases, float(_RATES[chosen]))
+
+
+def _report(found: Mapping[str, Curves], cases: Mapping[str, Unseen], rate: float) -> Report:
+    speedups, against_celo, rows, diverged = [], [], [], 0
+    for name, curves in found.items():
+        ours = curves.methods["general"]
+        row: dict[str, Any] = {"family": name, "new": cases[name].novelty}
+        for method, theirs in curves.methods.items():
+            row[f"{method}: final"] = float(np.median(theirs[:, -1]))
+            if method != "general":
+                fewer = _speedups(ours, theirs, curves.steps)
+                row[f"{method}: fewer steps"] = float(np.median(fewer))
+                if method == "adam":
+                    speedups.append(fewer)
+        if "celo" in curves.methods:
+            against_celo.append(curves.methods["celo"][:, -1] / ours[:, -1])
+        lost = ~np.isfinite(curves.ends) | (curves.ends > curves.starts)
+        diverged += int(np.sum(lost))
+        rows.append(row)
+    each = [interquartile_mean(np.asarray(speedups)[:, seed]) for seed in range(_SEEDS)]
+    worst = min(float(np.median(s)) for s in speedups)
+    note = f"over seeds {min(each):.3g} to {max(each):.3g}; worst family {worst:.3g}; Adam's single rate {rate:.3g}"
+    claims = [Claim("iqm_speedup_vs_adam", interquartile_mean(speedups), note)]
+    notes = [
+        f"{len(found)} families, {_SEEDS} seeds of {_TASKS} tasks each. `adam` has one rate for all families, the best of "
+        f"{_RATES.size}; the tuned ones have one of as many for each family. The learned ones are not tuned at all.",
+    ]
+    if against_celo:
+        ratios = np.asarray(against_celo)
+        seeds = [interquartile_mean(ratios[:, seed]) for seed in range(_SEEDS)]
+        note = f"Celo's final loss over ours; over seeds {min(seeds):.3g} to {max(seeds):.3g}"
+        claims.append(Claim("iqm_final_vs_celo", interquartile_mean(ratios), note))
+    else:
+        notes.append("`iqm_final_vs_celo` is absent: name the file of Celo's published weights in `METAOPT_CELO`.")
+    total = sum(curves.ends.size for curves in found.values())
+    claims.append(Claim("diverged", float(diverged), f"of {total} tasks: not finite, or worse than at the start"))
+    return Report(list(range(_SEEDS)), rows, claims, notes)
