@@ -70,6 +70,10 @@ DEFAULT: Registry = Registry.of(
             "adafac_mlp": "metaopt.l2o:AdafacMLP",
             "lstm": "metaopt.l2o:LSTM",
             "rnn_prop": "metaopt.l2o:RNNProp",
+            "celo": "metaopt.l2o:Celo",
+            "celo_adam": "metaopt.l2o:CeloAdam",
+            "celo2": "metaopt.l2o:Celo2",
+            "velo": "metaopt.l2o:VeLO",
         },
         "metaopt.l2o.base:AbstractHead": {
             "plain": "metaopt.l2o:PlainHead",

@@ -1,5 +1,8 @@
 from ._adafac_mlp import AdafacMLP as AdafacMLP
 from ._adam_head import AdamHead as AdamHead
+from ._celo import Celo as Celo
+from ._celo2 import Celo2 as Celo2
+from ._celo_adam import CeloAdam as CeloAdam
 from ._clocks import HorizonClock as HorizonClock, TanhClock as TanhClock
 from ._controller import Controller as Controller
 from ._learnable_adam import LearnableAdam as LearnableAdam
@@ -10,4 +13,5 @@ from ._mlp import MLP as MLP
 from ._nn_adam import NNAdam as NNAdam
 from ._plain_head import PlainHead as PlainHead
 from ._rnnprop import RNNProp as RNNProp
+from ._velo import VeLO as VeLO
 from .base import AbstractClock as AbstractClock, AbstractHead as AbstractHead

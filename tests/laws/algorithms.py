@@ -27,6 +27,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "adafac_mlp": {"hidden_size": 4},
     "lstm": {"hidden_size": 4},
     "rnn_prop": {"hidden_size": 4},
+    "celo": {"scheduler_size": 4},
+    "celo_adam": {"scheduler_size": 4},
+    "celo2": {"hidden_size": 4},
+    "velo": {"scheduler_size": 4, "bank_size": 3, "mix_scale": 3.0, "direction_scale": 0.1},
 }
 
 # Those that lower the loss of a small network as they are built, without being trained.
@@ -43,6 +47,7 @@ DESCENDING = {
     "learnable_sgd",
     "learnable_adam",
     "nn_adam",
+    "celo_adam",
 }
 
 

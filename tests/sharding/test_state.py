@@ -102,7 +102,8 @@ def test_large_tensors_in_all_layouts_gather_nothing(getkey: Callable[[], Array]
     state = shard_state(algorithm, spread)
     for name, leaf in state.tensors.items():
         # Two parameters of one shape are told apart by their paths.
-        assert leaf.momenta.sharding.is_equivalent_to(NamedSharding(mesh, P(None, *specs[name])), leaf.momenta.ndim)
+        momenta = leaf.averages.elements.momenta
+        assert momenta.sharding.is_equivalent_to(NamedSharding(mesh, P(None, *specs[name])), momenta.ndim)
     compiled = (
         jax.jit(lambda *x: algorithm.step(*x), donate_argnums=(0, 1)).lower(state, spread, spread_grads).compile()
     )
