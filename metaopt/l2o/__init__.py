@@ -12,6 +12,7 @@ from ._lstm import LSTM as LSTM
 from ._mlp import MLP as MLP
 from ._nn_adam import NNAdam as NNAdam
 from ._plain_head import PlainHead as PlainHead
+from ._progress import Progress as Progress
 from ._published import load_published as load_published, save_published as save_published
 from ._rnnprop import RNNProp as RNNProp
 from ._velo import VeLO as VeLO

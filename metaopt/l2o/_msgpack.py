@@ -26,11 +26,11 @@ NUMBERS = {
 
 
 class FormatError(ValueError):
-    """Raised for bytes that are not what flax writes; says where and why."""
+    """Raised for bytes that are not what flax writes; says where and why, and whether they only end too early."""
 
-
-class TruncatedError(FormatError):
-    """Raised where bytes end too early."""
+    def __init__(self, text: str, *, truncated: bool = False):
+        ValueError.__init__(self, text)
+        self.truncated = truncated
 
 
 class _Reader:
@@ -41,9 +41,8 @@ class _Reader:
 
     def take(self, size: int) -> bytes:
         if size > len(self.data) - self.position:
-            raise TruncatedError(
-                f"it ends at byte {len(self.data)}, but {size} bytes are wanted from {self.position} on"
-            )
+            text = f"it ends at byte {len(self.data)}, but {size} more are wanted at {self.position}"
+            raise FormatError(text, truncated=True)
         self.position += size
         return self.data[self.position - size : self.position]
 
@@ -157,7 +156,7 @@ def unpack(data: bytes) -> Tree:
 
     **Raises:**
 
-    - `FormatError`: if the bytes are anything else. `TruncatedError` if more of them were wanted.
+    - `FormatError`: if the bytes are anything else.
     """
     reader = _Reader(data)
     value = reader.value()

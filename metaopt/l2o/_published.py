@@ -19,7 +19,7 @@ from ..backend import Layer, Network
 from ._celo import Celo
 from ._celo2 import Celo2
 from ._celo_adam import CeloAdam
-from ._msgpack import FormatError, Tree, TruncatedError, pack, unpack
+from ._msgpack import FormatError, Tree, pack, unpack
 from ._scheduler import Scheduler
 from ._velo import VeLO
 
@@ -137,9 +137,9 @@ def read_published(path: str | os.PathLike[str]) -> tuple[str, Flat]:
     """
     try:
         tree = unpack(read_bytes(path))
-    except TruncatedError as error:
-        raise CheckpointError(f"`{path}` is truncated: {error}. Download it again.") from error
     except FormatError as error:
+        if error.truncated:
+            raise CheckpointError(f"`{path}` is truncated: {error}. Download it again.") from error
         raise CheckpointError(f"`{path}` holds no published weights, or is damaged: {error}.") from error
     # Some are written together with the state of meta-training, as its first part.
     for part in ("params", "0"):

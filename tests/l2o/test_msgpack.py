@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metaopt.l2o._msgpack import FormatError, TruncatedError, pack, unpack
+from metaopt.l2o._msgpack import FormatError, pack, unpack
 
 
 def tree() -> dict[str, Any]:
@@ -82,8 +82,9 @@ VALUES: list[tuple[Any, bytes]] = [
 def test_values_of_the_specification(value: Any, content: bytes) -> None:
     assert unpack(content) == value and type(unpack(content)) is type(value)
     for size in range(len(content)):
-        with pytest.raises(TruncatedError):
+        with pytest.raises(FormatError) as caught:
             unpack(content[:size])
+        assert caught.value.truncated
     with pytest.raises(FormatError, match="1 bytes follow"):
         unpack(content + b"\x00")
 
@@ -144,8 +145,9 @@ def test_damaged_files_raise_nothing_else() -> None:
     kinds = [0x00, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, *range(0xC0, 0xE1), 0xFF]
     refused = 0
     for position in range(len(content)):
-        with pytest.raises(TruncatedError):
+        with pytest.raises(FormatError) as caught:
             unpack(content[:position])
+        assert caught.value.truncated
         for byte in kinds:
             try:
                 unpack(content[:position] + bytes([byte]) + content[position + 1 :])
