@@ -89,8 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--list", action="store_true", help="list all, with their cost and what they need")
     bench.set_defaults(command=_bench)
 
-    show = commands.add_parser("show", help="describe a checkpoint or a saved learner")
-    show.add_argument("path", type=Path, metavar="CHECKPOINT")
+    show = commands.add_parser("show", help="describe a checkpoint, a saved learner, or published weights")
+    show.add_argument("path", type=Path, metavar="FILE")
     show.set_defaults(command=_show)
     return parser
 

@@ -64,6 +64,7 @@ DEFAULT: Registry = Registry.of(
             "cosine": "metaopt.schedules:Cosine",
             "controller": "metaopt.l2o:Controller",
             "recurrent_controller": "metaopt.l2o:RecurrentController",
+            "preconditioned_descent": "metaopt.l2o:PreconditionedDescent",
             "learnable_sgd": "metaopt.l2o:LearnableSGD",
             "learnable_adam": "metaopt.l2o:LearnableAdam",
             "nn_adam": "metaopt.l2o:NNAdam",
@@ -71,6 +72,10 @@ DEFAULT: Registry = Registry.of(
             "adafac_mlp": "metaopt.l2o:AdafacMLP",
             "lstm": "metaopt.l2o:LSTM",
             "rnn_prop": "metaopt.l2o:RNNProp",
+            "celo": "metaopt.l2o:Celo",
+            "celo_adam": "metaopt.l2o:CeloAdam",
+            "celo2": "metaopt.l2o:Celo2",
+            "velo": "metaopt.l2o:VeLO",
         },
         "metaopt.l2o.base:AbstractHead": {
             "plain": "metaopt.l2o:PlainHead",

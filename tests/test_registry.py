@@ -19,12 +19,20 @@ REQUIRED = {
     "weight_decay": {"inner": "adam"},
     "cosine": {"inner": "adam"},
     "normalized": {"inner": "quadratics"},
+    "mixture": {"families": ["quadratics", "rosenbrock"]},
+    "mixed": {"inner": "pes"},
     "constant": {"longest": 10},
     "log_uniform": {"shortest": 5, "longest": 10},
     "time_to_target": {"target": 0.1},
     "task_parallel": {"inner": "pes", "mesh": "mesh"},
 }
-PACKAGES = {"digits_mlp": "sklearn", "digits_conv": "sklearn", "mnist_1d": "mnist1d"}
+PACKAGES = {
+    "digits_mlp": "sklearn",
+    "digits_conv": "sklearn",
+    "mnist_1d": "mnist1d",
+    "generated": "sklearn",
+    "generate": "sklearn",
+}
 
 
 def _ids(entry):

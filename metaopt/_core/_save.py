@@ -63,11 +63,16 @@ def save(
         blobs.append(array.astype(array.dtype.newbyteorder("=")).tobytes())
     header = json.dumps({"metadata": metadata, "leaves": leaves}).encode()
     body = b"".join([len(header).to_bytes(8, "little"), header, *blobs])
+    write_at_once(path, _MAGIC + hashlib.sha256(body).digest() + body)
+
+
+def write_at_once(path: pathlib.Path, content: bytes) -> None:
+    """Write a file beside its destination and move it there, so that a crash leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(_MAGIC + hashlib.sha256(body).digest() + body)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(scratch, path)
@@ -153,11 +158,21 @@ def _kind(leaf: Any, key: str | None) -> str:
     return kind if key is None else f"a random key ({key}) of data {kind}"
 
 
-def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], bytes]:
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The content of a file.
+
+    **Raises:**
+
+    - `CheckpointError`: if it cannot be read.
+    """
     try:
-        data = pathlib.Path(path).read_bytes()
+        return pathlib.Path(path).read_bytes()
     except OSError as error:
         raise CheckpointError(f"`{path}` cannot be read: {error.strerror or error}.") from error
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], bytes]:
+    data = read_bytes(path)
     if not data.startswith(_MAGIC):
         raise CheckpointError(f"`{path}` is not a metaopt checkpoint: it does not begin with {_MAGIC.decode()!r}.")
     start = len(_MAGIC) + hashlib.sha256().digest_size

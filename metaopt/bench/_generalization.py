@@ -68,9 +68,7 @@ class _Field:
 
     def run(self, algorithm: AbstractAlgorithm[Any, Any, Any], seed: int, tasks: int) -> Float[np.ndarray, "tasks r"]:
         keys = jr.split(jr.key(seed), tasks)
-        return self.programs.run(
-            Learner(algorithm), self.family, keys, self.steps, np.ones(self.steps.size, bool)
-        )
+        return self.programs.run(Learner(algorithm), self.family, keys, self.steps, np.ones(self.steps.size, bool))
 
     def finals(self, make: Any) -> Float[np.ndarray, " rates"]:
         """The final loss on the tuning tasks with each rate."""

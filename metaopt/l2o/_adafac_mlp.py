@@ -6,21 +6,17 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
-from ..backend import AbstractBackend, Feature, Network, Pointwise, Tensor, automatic, per_tensor
+from ..backend import AbstractBackend, Feature, Network, Pointwise, Tensor, automatic
+from ._adafactor import Averager, Averages, Elements, Reading, feature_groups, observe
 from ._clocks import TanhClock
 from ._common import (
     CellState,
-    average,
-    complement,
     default_key,
     finish,
     init_tensors,
-    log_complement,
     match_real,
     widen,
 )
@@ -29,96 +25,50 @@ from .base import AbstractClock, AbstractHead
 
 
 class _Accumulators(eqx.Module):
-    """Averages of one tensor. The factored ones keep the axis that they are a mean over, with size 1; a tensor of
-    less than two axes has the whole second moment in `rows`."""
-
-    momenta: Float[Array, "k *p"]
-    second: Float[Array, "*p"]
-    rows: Float[Array, "f ..."]
-    cols: Float[Array, "f ..."] | None
+    averages: Averages
     head: PyTree
 
 
 class _Elements(eqx.Module):
     """What is remembered of each element."""
 
-    momenta: Float[Array, "k *p"]
-    second: Float[Array, "*p"]
+    averages: Elements
     head: PyTree
 
 
 class _Operands(eqx.Module):
-    grad: Float[Array, "*p"]
-    rows: Float[Array, "f ..."]
-    cols: Float[Array, "f ..."] | None
-    row_factors: Float[Array, "f ..."]
-    col_factors: Float[Array, "f ..."] | None
-    fresh: Float[Array, "k ..."]
-    fresh_second: Float[Array, ""]
+    reading: Reading
     head: PyTree
 
 
 class _Seen(eqx.Module):
     param: Float[Array, "*p"]
-    elements: _Elements
+    elements: Elements
     operands: _Operands
     head: PyTree
 
 
-def _factored_axes(shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """The second largest and the largest axis, if there are two."""
-    if len(shape) < 2:
-        return None
-    order = np.argsort(shape, kind="stable")
-    return int(order[-2]), int(order[-1])
-
-
-def _mean(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
-    """The mean along an axis, which is kept; zero if there is nothing along it."""
-    return jnp.sum(x, axis=axis, keepdims=True) / max(x.shape[axis], 1)
-
-
-def _root(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    return jax.lax.rsqrt(jnp.maximum(x, 1e-9))
-
-
 def _features(x: _Seen) -> list[Feature]:
     """The table of features: what the network sees of a parameter, each divided by its root mean square."""
-    grad, v, momenta = x.operands.grad, x.elements.second, list(x.elements.momenta)
-    root, inverse = jax.lax.rsqrt(v + 1e-6), 1 / (v + 1e-6)
-    rows = list(x.operands.rows)
-    if x.operands.cols is None or x.operands.col_factors is None:
-        cols = rows
-        grad_factors = [_root(r + 1e-9) for r in rows]
-        momentum_factors = [jax.lax.rsqrt(r + 1e-6) for r in rows]
-    else:
-        cols = list(x.operands.cols)
-        grad_factors = [r * c for r, c in zip(x.operands.row_factors, x.operands.col_factors, strict=True)]
-        momentum_factors = grad_factors
+    groups = feature_groups(x.param, x.elements, x.operands.reading, vector_factor=lambda r: jax.lax.rsqrt(r + 1e-6))
     return [
-        Feature(grad),
-        Feature(x.param),
-        *[Feature(m) for m in momenta],
-        Feature(v),
-        *[Feature(m * root, m * m * inverse) for m in momenta],
-        Feature(root, inverse),
-        *[Feature(grad * f) for f in grad_factors],
-        *[Feature(r) for r in rows],
-        *[Feature(c) for c in cols],
-        *[Feature(jax.lax.rsqrt(r + 1e-8), 1 / (r + 1e-8)) for r in rows],
-        *[Feature(jax.lax.rsqrt(c + 1e-8), 1 / (c + 1e-8)) for c in cols],
-        *[Feature(m * f) for m, f in zip(momenta, momentum_factors, strict=True)],
+        groups.grad,
+        groups.param,
+        *groups.momenta,
+        groups.second,
+        *groups.normalized,
+        groups.root,
+        *groups.scaled,
+        *groups.factored,
     ]
 
 
 @ft.cache
 def _pointwise(head: type[AbstractHead]) -> Pointwise:
-    def observe(param: Any, state: _Elements, x: _Operands) -> tuple[_Elements, _Seen]:
-        momenta = state.momenta + x.fresh * (x.grad[None] - state.momenta)
-        second = state.second + x.fresh_second * (jnp.square(x.grad) - state.second)
-        head_state, head_seen = head.observe(state.head, x.head, x.grad)
-        new = _Elements(momenta, second, head_state)
-        return new, _Seen(param, new, x, head_seen)
+    def observe_all(param: Any, state: _Elements, x: _Operands) -> tuple[_Elements, _Seen]:
+        averages = observe(state.averages, x.reading)
+        head_state, head_seen = head.observe(state.head, x.head, x.reading.grad)
+        return _Elements(averages, head_state), _Seen(param, averages, x, head_seen)
 
     def features(x: _Seen) -> list[Feature]:
         return _features(x) + [Feature(signal) for signal in head.signals(x.head)]
@@ -126,7 +76,7 @@ def _pointwise(head: type[AbstractHead]) -> Pointwise:
     def finish_step(x: _Seen, outputs: Sequence[Any]) -> Array:
         return head.finish(x.head, x.param, outputs)
 
-    return Pointwise(observe, features, finish_step)
+    return Pointwise(observe_all, features, finish_step)
 
 
 class AdafacMLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
@@ -189,11 +139,10 @@ class AdafacMLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
         - `backend`: computes the step; by default what [`metaopt.backend.automatic`][] chooses.
         - `key`: draws the weights; the same weights each time if it is left out.
         """
-        if len(momentum_decays) != len(factored_decays):
-            raise ValueError(
-                f"`momentum_decays` and `factored_decays` are used in pairs, but {len(momentum_decays)} and "
-                f"{len(factored_decays)} of them were given."
-            )
+        averager = Averager.create(momentum_decays, second_decay, factored_decays)
+        self.momentum_decays = averager.momentum_decays
+        self.second_decay = averager.second_decay
+        self.factored_decays = averager.factored_decays
         self.head = PlainHead() if head is None else head
         self.clock = TanhClock() if clock is None else clock
         inputs = 4 + 8 * len(momentum_decays) + self.head.signal_count + self.clock.size
@@ -202,29 +151,15 @@ class AdafacMLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
             output_scale=self.head.output_scale,
             key=default_key(key),
         )
-        self.momentum_decays = log_complement(momentum_decays, "momentum_decays")
-        self.second_decay = log_complement(second_decay, "second_decay")
-        self.factored_decays = log_complement(factored_decays, "factored_decays")
         self.backend = automatic() if backend is None else backend
+
+    @property
+    def _averager(self) -> Averager:
+        return Averager(self.momentum_decays, self.second_decay, self.factored_decays)
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> CellState:
         del key
-        return init_tensors(self._init_one, params)
-
-    def _init_one(self, param: Float[Array, "*p"]) -> _Accumulators:
-        def zeros(k: int, summed: int | None = None) -> Array:
-            shape = [1 if axis == summed else n for axis, n in enumerate(param.shape)]
-            return jnp.zeros((k, *shape), param.dtype)
-
-        axes, k = _factored_axes(param.shape), self.factored_decays.size
-        row_axis, col_axis = (None, None) if axes is None else axes
-        return _Accumulators(
-            zeros(self.momentum_decays.size),
-            jnp.zeros_like(param),
-            zeros(k, col_axis),
-            None if row_axis is None else zeros(k, row_axis),
-            self.head.init(param),
-        )
+        return init_tensors(lambda p: _Accumulators(self._averager.init(p), self.head.init(p)), params)
 
     def step(
         self, state: CellState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
@@ -232,44 +167,17 @@ class AdafacMLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
         del value
         matched = match_real(params, grads)
         context = self.clock(state.step, self.network.layers[0].bias.dtype)
-        averages, tensors = [], []
+        readings, tensors = [], []
         for leaf, old in zip(matched.leaves, matched.pick(state.tensors), strict=True):
             param, grad = widen(leaf)
-            rows, cols, operands = self._observe(old, param, grad, state)
-            averages.append((rows, cols))
-            elements = _Elements(old.momenta, old.second, old.head)
+            reading = self._averager.read(old.averages, grad)
+            readings.append(reading)
+            elements = _Elements(old.averages.elements, old.head)
+            operands = _Operands(reading, self.head.prepare(param, state.step))
             tensors.append(Tensor(param, elements, operands, leaf.path))
         updated = self.backend.network_update(_pointwise(type(self.head)), self.network, context, tensors)
         new = [
-            _Accumulators(elements.momenta, elements.second, rows, cols, elements.head)
-            for (rows, cols), (elements, _) in zip(averages, updated, strict=True)
+            _Accumulators(Averages(elements.averages, reading.rows, reading.cols), elements.head)
+            for reading, (elements, _) in zip(readings, updated, strict=True)
         ]
         return finish(state, matched, new, [param for _, param in updated])
-
-    def _observe(
-        self, old: _Accumulators, param: Float[Array, "*p"], grad: Float[Array, "*p"], state: CellState
-    ) -> tuple[Float[Array, "f ..."], Float[Array, "f ..."] | None, _Operands]:
-        """Update the averages over rows and columns of one tensor."""
-        weights = complement(self.factored_decays, param)
-        axes = _factored_axes(param.shape)
-        if axes is None or old.cols is None:
-            rows, cols = average(weights, old.rows, jnp.square(grad) + 1e-30), old.cols
-            row_factors, col_factors = rows, None
-        else:
-            row_axis, col_axis = axes
-            # Two sums that each square what they read; one square for both would be written to memory.
-            rows = average(weights, old.rows, _mean(jnp.square(grad), col_axis) + 1e-30)
-            cols = average(weights, old.cols, _mean(jnp.square(jax.lax.optimization_barrier(grad)), row_axis) + 1e-30)
-            row_factors = _root(rows / (_mean(rows, row_axis + 1) + 1e-9))
-            col_factors = _root(cols)
-        operands = _Operands(
-            grad,
-            rows,
-            cols,
-            row_factors,
-            col_factors,
-            per_tensor(complement(self.momentum_decays, param), param.shape),
-            complement(self.second_decay, param),
-            self.head.prepare(param, state.step),
-        )
-        return rows, cols, operands

@@ -2,7 +2,7 @@
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
 from ._common import (
@@ -18,7 +18,9 @@ from ._common import (
 )
 
 
-class _Moments(eqx.Module):
+class Moments(eqx.Module):
+    """Averages of a gradient and of its square."""
+
     first: Float[Array, "*p"]
     second: Float[Array, "*p"]
 
@@ -62,7 +64,7 @@ class LearnableAdam(AbstractAlgorithm[CellState, PyTree, PyTree]):
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> CellState:
         del key
-        return init_tensors(lambda p: _Moments(jnp.zeros_like(p), jnp.zeros_like(p)), params)
+        return init_tensors(lambda p: Moments(jnp.zeros_like(p), jnp.zeros_like(p)), params)
 
     def step(
         self, state: CellState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
@@ -72,14 +74,21 @@ class LearnableAdam(AbstractAlgorithm[CellState, PyTree, PyTree]):
         tensors, new = [], []
         for leaf, old in zip(matched.leaves, matched.pick(state.tensors), strict=True):
             param, grad = widen(leaf)
-            fresh_first, fresh_second = complement(self.first_decay, param), complement(self.second_decay, param)
-            first = old.first + fresh_first * (grad - old.first)
-            second = old.second + fresh_second * (jnp.square(grad) - old.second)
-            rate, epsilon = (jnp.exp(x.astype(param.dtype)) for x in (self.log_rate, self.log_epsilon))
-            root = safe_sqrt(second * correction(fresh_second, state.step))
-            tensors.append(_Moments(first, second))
-            new.append(param - rate * correction(fresh_first, state.step) * first / (root + epsilon))
+            moments, direction = self.direction(old, grad, state.step)
+            tensors.append(moments)
+            new.append(param - jnp.exp(self.log_rate.astype(param.dtype)) * direction)
         return finish(state, matched, tensors, new)
+
+    def direction(
+        self, old: Moments, grad: Float[Array, "*p"], step: Int[Array, ""]
+    ) -> tuple[Moments, Float[Array, "*p"]]:
+        """The new moments of a tensor, and what is subtracted from it before that is scaled by the rate."""
+        fresh_first, fresh_second = complement(self.first_decay, grad), complement(self.second_decay, grad)
+        first = old.first + fresh_first * (grad - old.first)
+        second = old.second + fresh_second * (jnp.square(grad) - old.second)
+        root = safe_sqrt(second * correction(fresh_second, step))
+        epsilon = jnp.exp(self.log_epsilon.astype(grad.dtype))
+        return Moments(first, second), correction(fresh_first, step) * first / (root + epsilon)
 
 
 def safe_sqrt(x: Float[Array, "*p"]) -> Float[Array, "*p"]:

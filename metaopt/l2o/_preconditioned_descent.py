@@ -1,26 +1,23 @@
 """Gradient descent with a learned matrix and learned rates."""
 
-import equinox as eqx
+import math
+from typing import Any
+
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, Scalar
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
-from ._common import number
+from ._common import CellState, finish, init_tensors, match_real, number, widen
 
 
-class _State(eqx.Module):
-    step: Int[Array, ""]
-    previous: Float[Array, " n"]
-
-
-class PreconditionedDescent(AbstractAlgorithm[_State, Float[Array, " n"], Float[Array, " n"]]):
-    r"""Gradient descent with a learned preconditioner and a learned rate and momentum for each step.
+class PreconditionedDescent(AbstractAlgorithm[CellState, PyTree, PyTree]):
+    r"""Gradient descent with a learned preconditioner, and a learned rate and momentum for each step.
 
     $$\theta_{t+1} = \theta_t - \alpha_t P g_t + \beta_t (\theta_t - \theta_{t-1})$$
 
-    for one vector of parameters. After the last of the learned steps they start over. What problems of one family have
-    in common goes into the learned leaves: the shape of their Hessians into $P$, and their spectrum into $\alpha$ and
-    $\beta$. If all Hessians have the eigenvalues $\lambda_1, \dots, \lambda_K$, the rates $1 / \lambda_k$ end at the
+    with all parameters as one vector. After the last of the learned steps they start over. What problems of one family
+    have in common goes into the learned leaves: the shape of their Hessians into $P$, and their spectrum into $\alpha$
+    and $\beta$. If all Hessians have the eigenvalues $\lambda_1, \dots, \lambda_K$, the rates $1 / \lambda_k$ end at the
     minimum after $K$ steps, whatever the eigenvectors are.
 
     The learned leaves are $\log \alpha$, $\beta$ and $P$.
@@ -51,7 +48,8 @@ class PreconditionedDescent(AbstractAlgorithm[_State, Float[Array, " n"], Float[
         """**Arguments:**
 
         - `steps`: how many rates there are.
-        - `size`: of the vector, if a matrix is to be learned; without it $P$ is the identity, for vectors of any size.
+        - `size`: how many parameters there are, if a matrix is to be learned; without it $P$ is the identity, for any
+            number of them.
         - `learning_rate`: what all steps begin with; or the first and the last, with a geometric sequence in between.
         - `momentum`: what all steps begin with. The matrix begins as the identity.
 
@@ -68,26 +66,36 @@ class PreconditionedDescent(AbstractAlgorithm[_State, Float[Array, " n"], Float[
         self.momenta = jnp.full(steps, number(momentum))
         self.matrix = None if size is None else jnp.eye(size)
 
-    def init(self, params: Float[Array, " n"], *, key: PRNGKeyArray | None = None) -> _State:
+    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> CellState:
         del key
-        if self.matrix is not None and params.shape[0] != self.matrix.shape[0]:
-            raise ValueError(
-                f"The matrix is for {self.matrix.shape[0]} parameters, but there are {params.shape[0]}. Make a rule of "
-                f"`size={params.shape[0]}`."
-            )
-        return _State(jnp.zeros((), jnp.int32), params)
+        return init_tensors(lambda param: param, params)
 
     def step(
-        self,
-        state: _State,
-        params: Float[Array, " n"],
-        grads: Float[Array, " n"],
-        *,
-        value: Scalar | None = None,
-    ) -> tuple[_State, Float[Array, " n"]]:
+        self, state: CellState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
+    ) -> tuple[CellState, PyTree]:
         del value
+        matched = match_real(params, grads)
         index = state.step % self.log_rates.shape[0]
-        direction = grads if self.matrix is None else self.matrix.astype(params.dtype) @ grads
-        rate, momentum = jnp.exp(self.log_rates[index]), self.momenta[index]
-        new = params - rate.astype(params.dtype) * direction + momentum.astype(params.dtype) * (params - state.previous)
-        return _State(state.step + 1, params), new
+        pairs = [widen(leaf) for leaf in matched.leaves]
+        directions = self._directions([grad for _, grad in pairs])
+        new = []
+        for (param, _), direction, before in zip(pairs, directions, matched.pick(state.tensors), strict=True):
+            rate, momentum = jnp.exp(self.log_rates[index]), self.momenta[index]
+            new.append(param - rate.astype(param.dtype) * direction + momentum.astype(param.dtype) * (param - before))
+        return finish(state, matched, [param for param, _ in pairs], new)
+
+    def _directions(self, grads: list[Float[Array, "..."]]) -> list[Any]:
+        if self.matrix is None or not grads:
+            return grads
+        sizes = [math.prod(grad.shape) for grad in grads]
+        if sum(sizes) != self.matrix.shape[0]:
+            raise ValueError(
+                f"The matrix is for {self.matrix.shape[0]} parameters, but {sum(sizes)} have a gradient. Make a rule of "
+                f"`size={sum(sizes)}`."
+            )
+        flat = jnp.concatenate([grad.ravel().astype(self.matrix.dtype) for grad in grads])
+        product, parts, start = self.matrix @ flat, [], 0
+        for grad, size in zip(grads, sizes, strict=True):
+            parts.append(product[start : start + size].reshape(grad.shape).astype(grad.dtype))
+            start += size
+        return parts

@@ -23,7 +23,7 @@ from ._common import (
     widen,
 )
 from ._losses import LOSS_FEATURES, LossMemory
-from ._orthogonal import orthogonalize
+from ._orthogonal import unit_orthogonal
 from ._recurrent import Recurrent
 
 
@@ -232,7 +232,7 @@ class RecurrentController(AbstractAlgorithm[_State, PyTree, PyTree]):
         direction = main + fast * seen.fast + slow * (seen.slow - main) + grad * (seen.grad - main)
         if param.ndim >= 2 and self.iterations and param.size:
             weight = jax.nn.sigmoid(self.orthogonality.astype(param.dtype) + mixing)
-            turned = _ORTHOGONAL_SIZE * orthogonalize(direction, self.iterations)
+            turned = _ORTHOGONAL_SIZE * unit_orthogonal(direction, self.iterations)
             direction = direction + weight * (turned - direction)
         fraction = self.clock.fraction(step, param.dtype)
         schedule = jnp.log(jnp.maximum((1 + jnp.cos(jnp.pi * fraction)) / 2, 1e-3))

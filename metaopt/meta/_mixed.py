@@ -1,7 +1,7 @@
 """Several families at once."""
 
 import dataclasses
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp

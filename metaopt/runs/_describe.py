@@ -5,11 +5,13 @@ import os
 from typing import Any
 
 from .._core import read_header
+from ..l2o._published import is_packed, read_published
 from ..spec import dumps
 
 
 def describe(path: str | os.PathLike[str]) -> str:
-    """Describe a saved learner, a checkpoint of meta-training, or any other file written by [`metaopt.save`][].
+    """Describe a saved learner, a checkpoint of meta-training, any other file written by [`metaopt.save`][], or
+    published weights of a learned optimizer.
 
     **Arguments:**
 
@@ -23,6 +25,8 @@ def describe(path: str | os.PathLike[str]) -> str:
 
     - [`metaopt.CheckpointError`][]: if the file is missing, damaged, or no checkpoint.
     """
+    if is_packed(path):
+        return _describe_published(path)
     header = read_header(path)
     metadata = dict(header["metadata"])
     blocks = [f"{os.fspath(path)}: {metadata.pop('kind', 'arrays')}"]
@@ -30,12 +34,25 @@ def describe(path: str | os.PathLike[str]) -> str:
     if spec is not None:
         blocks.append(dumps(spec).rstrip())
     facts = _curves(metadata) + [f"{key}: {value}" for key, value in metadata.items()]
-    leaves = {leaf["path"]: leaf for leaf in header["leaves"]}
-    numbers = sum(math.prod(leaf["shape"]) for leaf in leaves.values())
-    facts.append(f"{len(leaves)} arrays of {numbers} numbers in all:")
+    leaves = {leaf["path"]: (leaf["dtype"], leaf["shape"]) for leaf in header["leaves"]}
+    return "\n\n".join([*blocks, "\n".join([*facts, *_arrays(leaves)])])
+
+
+def _arrays(leaves: dict[str, tuple[str, list[int]]]) -> list[str]:
+    """How many arrays there are, and the dtype and shape of each."""
+    numbers = sum(math.prod(shape) for _, shape in leaves.values())
     width = max(map(len, leaves), default=0)
-    rows = [f"  {name.ljust(width)}  {leaf['dtype']}{leaf['shape']}" for name, leaf in leaves.items()]
-    return "\n\n".join([*blocks, "\n".join([*facts, *rows])])
+    rows = [f"  {name.ljust(width)}  {dtype}{shape}" for name, (dtype, shape) in leaves.items()]
+    return [f"{len(leaves)} arrays of {numbers} numbers in all:", *rows]
+
+
+def _describe_published(path: str | os.PathLike[str]) -> str:
+    kind, arrays = read_published(path)
+    leaves = {name: (array.dtype.name, list(array.shape)) for name, array in arrays.items()}
+    title = f"{os.fspath(path)}: published weights of `{kind}`"
+    return "\n\n".join(
+        [title, "\n".join([f"to be read by metaopt.l2o.load_published(path, {kind!r})", *_arrays(leaves)])]
+    )
 
 
 def _curves(metadata: dict[str, Any]) -> list[str]:

@@ -90,14 +90,12 @@ class Diffusion(AbstractTaskFamily):
         return DiffusionTask(diffusion, reaction, solve(diffusion, reaction, forcing))
 
 
-def solve(
-    diffusion: Float[Array, " midpoints"], reaction: Scalar, forcing: Float[Array, " n"]
-) -> Float[Array, " n"]:
+def solve(diffusion: Float[Array, " midpoints"], reaction: Scalar, forcing: Float[Array, " n"]) -> Float[Array, " n"]:
     """The solution of the discretized equation."""
     h = 1 / diffusion.shape[0]
     left, right = diffusion[:-1], diffusion[1:]
     zero = jnp.zeros(1, diffusion.dtype)
     lower, upper = jnp.concatenate([zero, -left[1:]]), jnp.concatenate([-right[:-1], zero])
-    return jax.lax.linalg.tridiagonal_solve(
-        lower, left + right + h * h * reaction, upper, (h * h * forcing)[:, None]
-    )[:, 0]
+    return jax.lax.linalg.tridiagonal_solve(lower, left + right + h * h * reaction, upper, (h * h * forcing)[:, None])[
+        :, 0
+    ]

@@ -18,12 +18,16 @@ from metaopt.l2o import (
     MLP,
     AdafacMLP,
     AdamHead,
+    Celo,
+    Celo2,
+    CeloAdam,
     Controller,
     HorizonClock,
     LearnableAdam,
     LearnableSGD,
     NNAdam,
     RNNProp,
+    VeLO,
 )
 
 
@@ -41,6 +45,14 @@ CELLS: dict[str, Callable[[], AbstractAlgorithm[Any, Any, Any]]] = {
     "lstm, anchored": lambda: LSTM(5, 1, head=AdamHead(), clock=HorizonClock(50)),
     "rnnprop": lambda: RNNProp(5),
     "rnnprop, anchored": lambda: RNNProp(5, 1, head=AdamHead(), clock=HorizonClock(50)),
+}
+CELLS |= {
+    "celo": lambda: Celo(scheduler_size=5),
+    "celo, first phase": lambda: Celo(phase=1, scheduler_size=5),
+    "celo_adam": lambda: CeloAdam(scheduler_size=5),
+    "celo2": lambda: Celo2(0.01, weight_decay=0.1),
+    "celo2, base": lambda: Celo2(0.01, orthogonalize=False, adam_scale=None),
+    "velo": lambda: VeLO(scheduler_size=5, bank_size=3),
 }
 SHAPES = {"scalar": (), "vector": (6,), "matrix": (4, 5), "kernel": (3, 2, 4, 5), "tall": (7, 1)}
 

@@ -95,10 +95,11 @@ def test_a_large_matrix(hidden: int, getkey: Callable[[], Array]) -> None:
 def test_published_sizes_and_memory() -> None:
     cell = AdafacMLP()
     assert [layer.weight.shape for layer in cell.network.layers] == [(32, 39), (32, 32), (2, 32)]
-    state = cell.init({"w": jnp.ones((30, 20)), "b": jnp.ones(20)}).tensors
-    assert state["w"].rows.shape == (3, 1, 20) and state["w"].cols.shape == (3, 30, 1)
-    assert state["w"].momenta.shape == (3, 30, 20) and state["w"].second.shape == (30, 20)
-    assert state["b"].rows.shape == (3, 20) and state["b"].cols is None
+    tensors = cell.init({"w": jnp.ones((30, 20)), "b": jnp.ones(20)}).tensors
+    matrix, vector = tensors["w"].averages, tensors["b"].averages
+    assert matrix.rows.shape == (3, 1, 20) and matrix.cols.shape == (3, 30, 1)
+    assert matrix.elements.momenta.shape == (3, 30, 20) and matrix.elements.second.shape == (30, 20)
+    assert vector.rows.shape == (3, 20) and vector.cols is None
 
 
 def test_momenta_and_factors_come_in_pairs() -> None:

@@ -20,6 +20,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "weight_decay": {"inner": "adam"},
     "cosine": {"inner": "adam", "warmup_fraction": 0.01},
     "controller": {"hidden_size": 4},
+    "recurrent_controller": {"hidden_size": 4, "iterations": 2},
+    "preconditioned_descent": {"steps": 3, "momentum": 0.1},
     "learnable_sgd": {},
     "learnable_adam": {},
     "nn_adam": {"hidden_size": 4},
@@ -27,6 +29,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "adafac_mlp": {"hidden_size": 4},
     "lstm": {"hidden_size": 4},
     "rnn_prop": {"hidden_size": 4},
+    "celo": {"scheduler_size": 4},
+    "celo_adam": {"scheduler_size": 4},
+    "celo2": {"hidden_size": 4},
+    "velo": {"scheduler_size": 4, "bank_size": 3, "mix_scale": 3.0, "direction_scale": 0.1},
 }
 
 # Those that lower the loss of a small network as they are built, without being trained.
@@ -40,9 +46,12 @@ DESCENDING = {
     "weight_decay",
     "cosine",
     "controller",
+    "recurrent_controller",
+    "preconditioned_descent",
     "learnable_sgd",
     "learnable_adam",
     "nn_adam",
+    "celo_adam",
 }
 
 

@@ -18,7 +18,7 @@ from jaxtyping import Array
 
 import metaopt
 from metaopt.backend import XLA, automatic
-from metaopt.l2o import LSTM, MLP, AdafacMLP, AdamHead, Controller, RNNProp
+from metaopt.l2o import LSTM, MLP, AdafacMLP, AdamHead, Celo, Celo2, CeloAdam, Controller, RNNProp, VeLO
 from metaopt.sharding import make_mesh, shard_algorithm, shard_state
 
 
@@ -31,6 +31,10 @@ ALGORITHMS = {
     "mlp": MLP(8, backend=XLA()),
     "lstm": LSTM(5),
     "rnn_prop": RNNProp(5),
+    "celo": Celo(scheduler_size=5, backend=XLA()),
+    "celo_adam": CeloAdam(scheduler_size=5),
+    "celo2, base": Celo2(orthogonalize=False, adam_scale=None, backend=XLA()),
+    "velo": VeLO(scheduler_size=5, bank_size=3, direction_scale=1.0, backend=XLA()),
 }
 SPECS = {"w": P(None, "model"), "b": P("model"), "s": P()}
 
@@ -102,7 +106,8 @@ def test_large_tensors_in_all_layouts_gather_nothing(getkey: Callable[[], Array]
     state = shard_state(algorithm, spread)
     for name, leaf in state.tensors.items():
         # Two parameters of one shape are told apart by their paths.
-        assert leaf.momenta.sharding.is_equivalent_to(NamedSharding(mesh, P(None, *specs[name])), leaf.momenta.ndim)
+        momenta = leaf.averages.elements.momenta
+        assert momenta.sharding.is_equivalent_to(NamedSharding(mesh, P(None, *specs[name])), momenta.ndim)
     compiled = (
         jax.jit(lambda *x: algorithm.step(*x), donate_argnums=(0, 1)).lower(state, spread, spread_grads).compile()
     )
