@@ -140,8 +140,8 @@ def _report(found: Mapping[str, Curves], cases: Mapping[str, Unseen], rate: floa
     note = f"over seeds {min(each):.3g} to {max(each):.3g}; worst family {worst:.3g}; Adam's single rate {rate:.3g}"
     claims = [Claim("iqm_speedup_vs_adam", interquartile_mean(speedups), note)]
     notes = [
-        f"{len(found)} families, {_SEEDS} seeds of {_TASKS} tasks each. `adam` has one rate for all families, the best of "
-        f"{_RATES.size}; the tuned ones have one of as many for each family. The learned ones are not tuned at all.",
+        f"{len(found)} families, {_SEEDS} seeds of {_TASKS} tasks each. `adam` has one rate for all families, the best "
+        f"of {_RATES.size}; the tuned ones have one of as many for each family. The learned ones are not tuned at all.",
     ]
     if against_celo:
         ratios = np.asarray(against_celo)

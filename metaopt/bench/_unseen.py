@@ -29,13 +29,13 @@ class PoissonNetworkTask(AbstractLossTask):
 
     def measure(self, params: tuple[dict[str, Float[Array, "..."]], ...], *, key: PRNGKeyArray) -> Float[Array, ""]:
         del key
-        return self._residual(params, (jnp.arange(128) + 0.5) / 128)
+        return self._residual(params, jnp.arange(0.5, 128) / 128)
 
     def _residual(self, params: tuple[dict[str, Float[Array, "..."]], ...], x: Float[Array, " n"]) -> Float[Array, ""]:
         def solution(x: Float[Array, ""]) -> Float[Array, ""]:
             return x * (1 - x) * self.network.apply(params, x.reshape(1, 1))[0, 0]
 
-        modes = jnp.arange(1, self.forcing.shape[0] + 1)
+        modes = jnp.arange(1.0, self.forcing.shape[0] + 1)
         force = jnp.sin(jnp.pi * x[:, None] * modes[None]) @ self.forcing
         return jnp.mean(jnp.square(-jax.vmap(jax.grad(jax.grad(solution)))(x) - force))
 

@@ -16,8 +16,8 @@ class PreconditionedDescent(AbstractAlgorithm[CellState, PyTree, PyTree]):
     $$\theta_{t+1} = \theta_t - \alpha_t P g_t + \beta_t (\theta_t - \theta_{t-1})$$
 
     with all parameters as one vector. After the last of the learned steps they start over. What problems of one family
-    have in common goes into the learned leaves: the shape of their Hessians into $P$, and their spectrum into $\alpha$
-    and $\beta$. If all Hessians have the eigenvalues $\lambda_1, \dots, \lambda_K$, the rates $1 / \lambda_k$ end at the
+    have in common goes into the learned leaves: the shape of their Hessians into $P$, their spectrum into $\alpha$ and
+    $\beta$. If all Hessians have the eigenvalues $\lambda_1, \dots, \lambda_K$, the rates $1 / \lambda_k$ end at the
     minimum after $K$ steps, whatever the eigenvectors are.
 
     The learned leaves are $\log \alpha$, $\beta$ and $P$.
@@ -90,8 +90,8 @@ class PreconditionedDescent(AbstractAlgorithm[CellState, PyTree, PyTree]):
         sizes = [math.prod(grad.shape) for grad in grads]
         if sum(sizes) != self.matrix.shape[0]:
             raise ValueError(
-                f"The matrix is for {self.matrix.shape[0]} parameters, but {sum(sizes)} have a gradient. Make a rule of "
-                f"`size={sum(sizes)}`."
+                f"The matrix is for {self.matrix.shape[0]} parameters, but {sum(sizes)} have a gradient. Make a rule "
+                f"of `size={sum(sizes)}`."
             )
         flat = jnp.concatenate([grad.ravel().astype(self.matrix.dtype) for grad in grads])
         product, parts, start = self.matrix @ flat, [], 0

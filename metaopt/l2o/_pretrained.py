@@ -1,7 +1,7 @@
 """Weights that come with metaopt."""
 
 from importlib import resources
-from typing import Any, Literal, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,6 @@ from .._core import AbstractAlgorithm, Learner, load
 from ._recurrent_controller import RecurrentController
 
 
-Pretrained = Literal["general", "small"]
-
 # What `learner.algorithm` of the runs `pretrain-general` and `pretrain-small` says.
 _RULES: dict[str, dict[str, Any]] = {
     "general": {"hidden_size": 16},
@@ -20,7 +18,7 @@ _RULES: dict[str, dict[str, Any]] = {
 }
 
 
-def pretrained(name: Pretrained = "general") -> AbstractAlgorithm[Any, Any, Any]:
+def pretrained(name: str = "general") -> AbstractAlgorithm[Any, Any, Any]:
     """Load a learned optimizer whose weights come with metaopt: ready for tasks of your own, without tuning.
 
     - `"general"`: a [`metaopt.l2o.RecurrentController`][] that orthogonalizes the steps of matrices.
@@ -42,7 +40,7 @@ def pretrained(name: Pretrained = "general") -> AbstractAlgorithm[Any, Any, Any]
     - `ValueError`: if there is no such optimizer.
     """
     if name not in _RULES:
-        known = ", ".join(f"`{word}`" for word in get_args(Pretrained))
+        known = ", ".join(f"`{word}`" for word in _RULES)
         raise ValueError(f"`name` must be one of {known}, but {name!r} was given.")
     rule = RecurrentController(**_RULES[name])
     # Weights are stored in single precision, whatever the precision of the moment.

@@ -52,7 +52,8 @@ class DiffusionTask(AbstractLossTask):
 class Diffusion(AbstractTaskFamily):
     r"""Draw equations $-(a u')' + c u = b$ on $(0, 1)$ with $u(0) = u(1) = 0$: one operator, many parameters.
 
-    $$\log a(x) = \sigma \sum_{k=1}^4 \frac{z_k}{k} \cos(\pi k x), \qquad b(x) = \sum_{k=1}^4 \frac{w_k}{k} \sin(\pi k x)$$
+    $$\log a(x) = \sigma \sum_{k=1}^4 \frac{z_k}{k} \cos(\pi k x), \qquad
+      b(x) = \sum_{k=1}^4 \frac{w_k}{k} \sin(\pi k x)$$
 
     with $z_k$ uniform between $-\sqrt 3$ and $\sqrt 3$, so that the operators are bounded, $w_k \sim N(0, 1)$, and $c$
     uniform between 0 and `reaction`. The condition number grows as $n^2$. See [`metaopt.tasks.DiffusionTask`][] for the
@@ -80,10 +81,10 @@ class Diffusion(AbstractTaskFamily):
 
     def sample(self, *, key: PRNGKeyArray) -> DiffusionTask:
         field_key, forcing_key, reaction_key = jr.split(key, 3)
-        modes, bound = jnp.arange(1, 5), math.sqrt(3)
-        middle = (jnp.arange(self.points + 1) + 0.5) / (self.points + 1)
-        inner = jnp.arange(1, self.points + 1) / (self.points + 1)
-        exponents = jr.uniform(field_key, (4,), minval=-bound, maxval=bound) / modes
+        modes, bound = jnp.arange(1.0, 5.0), math.sqrt(3)
+        middle = jnp.arange(0.5, self.points + 1) / (self.points + 1)
+        inner = jnp.arange(1.0, self.points + 1) / (self.points + 1)
+        exponents = jr.uniform(field_key, modes.shape, minval=-bound, maxval=bound) / modes
         diffusion = jnp.exp(self.contrast * (jnp.cos(math.pi * middle[:, None] * modes[None]) @ exponents))
         forcing = jnp.sin(math.pi * inner[:, None] * modes[None]) @ (jr.normal(forcing_key, (4,)) / modes)
         reaction = jr.uniform(reaction_key, (), maxval=max(self.reaction, 1e-30))

@@ -230,8 +230,8 @@ class TaskDistribution:
 
         Each table of probabilities $p$ is the mean of a Dirichlet distribution with weights $\alpha p$; with counts $n$
         of what the examples have, it becomes $(\alpha p + n) / (\alpha + \sum n)$. An example of a
-        [`metaopt.tasks.Generated`][] family tells all. Of any other task its parameters are looked at: kernels with four
-        axes mean convolutions; the median size of hidden axes is the width, to the nearest choice; matrices are
+        [`metaopt.tasks.Generated`][] family tells all. Of any other task its parameters are looked at: kernels with
+        four axes mean convolutions; the median size of hidden axes is the width, to the nearest choice; matrices are
         counted for the depth. Where an example says nothing, probabilities stay as they are.
 
         **Arguments:**

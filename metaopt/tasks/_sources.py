@@ -167,8 +167,8 @@ class TextSource(AbstractSource):
         return self._windows(_spread(self.data["codes"].shape[0] - self.context))
 
     def _windows(self, starts: Int[Array, " n"]) -> tuple[Float[Array, "n inputs"], Targets]:
-        places = starts[:, None] + jnp.arange(self.context + 1)[None]
-        found = rows(self.names, rows(jnp.asarray(self.data["codes"]), places))
+        places = (starts[:, None] + jnp.arange(self.context + 1)[None]).ravel()
+        found = rows(self.names, rows(jnp.asarray(self.data["codes"]), places)).reshape(starts.shape[0], -1)
         seen = jax.nn.one_hot(found[:, :-1], len(ALPHABET), dtype=jnp.result_type(float))
         return seen.reshape(starts.shape[0], -1), found[:, -1]
 
