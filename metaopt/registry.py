@@ -70,6 +70,8 @@ DEFAULT: Registry = Registry.of(
             "adafac_mlp": "metaopt.l2o:AdafacMLP",
             "lstm": "metaopt.l2o:LSTM",
             "rnn_prop": "metaopt.l2o:RNNProp",
+            "safeguarded": "metaopt.l2o:Safeguarded",
+            "loss_guarded": "metaopt.l2o:LossGuarded",
         },
         "metaopt.l2o.base:AbstractHead": {
             "plain": "metaopt.l2o:PlainHead",

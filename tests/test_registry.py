@@ -18,6 +18,8 @@ REQUIRED = {
     "skip_non_finite": {"inner": "adam"},
     "weight_decay": {"inner": "adam"},
     "cosine": {"inner": "adam"},
+    "safeguarded": {"inner": "adam", "fallback": "sgd"},
+    "loss_guarded": {"inner": "adam", "fallback": "sgd"},
     "normalized": {"inner": "quadratics"},
     "constant": {"longest": 10},
     "log_uniform": {"shortest": 5, "longest": 10},

@@ -5,9 +5,11 @@ from ._controller import Controller as Controller
 from ._learnable_adam import LearnableAdam as LearnableAdam
 from ._learnable_sgd import LearnableSGD as LearnableSGD
 from ._linear_head import LinearHead as LinearHead
+from ._loss_guarded import LossGuarded as LossGuarded
 from ._lstm import LSTM as LSTM
 from ._mlp import MLP as MLP
 from ._nn_adam import NNAdam as NNAdam
 from ._plain_head import PlainHead as PlainHead
 from ._rnnprop import RNNProp as RNNProp
+from ._safeguarded import Safeguarded as Safeguarded
 from .base import AbstractClock as AbstractClock, AbstractHead as AbstractHead

@@ -27,6 +27,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "adafac_mlp": {"hidden_size": 4},
     "lstm": {"hidden_size": 4},
     "rnn_prop": {"hidden_size": 4},
+    "safeguarded": {"inner": "adam", "fallback": "sgd"},
+    "loss_guarded": {"inner": "adam", "fallback": "sgd"},
 }
 
 # Those that lower the loss of a small network as they are built, without being trained.
@@ -43,7 +45,12 @@ DESCENDING = {
     "learnable_sgd",
     "learnable_adam",
     "nn_adam",
+    "safeguarded",
+    "loss_guarded",
 }
+
+# Those whose steps cannot do without the loss.
+NEEDS_VALUE = {"safeguarded", "loss_guarded"}
 
 
 @ft.cache
