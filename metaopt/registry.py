@@ -72,6 +72,7 @@ DEFAULT: Registry = Registry.of(
             "rnn_prop": "metaopt.l2o:RNNProp",
             "safeguarded": "metaopt.l2o:Safeguarded",
             "loss_guarded": "metaopt.l2o:LossGuarded",
+            "decay_to_start": "metaopt.meta:DecayToStart",
         },
         "metaopt.l2o.base:AbstractHead": {
             "plain": "metaopt.l2o:PlainHead",
@@ -96,6 +97,9 @@ DEFAULT: Registry = Registry.of(
             "digits_conv": "metaopt.tasks:DigitsConv",
             "mnist_1d": "metaopt.tasks:Mnist1D",
             "normalized": "metaopt.tasks:Normalized",
+            "reparametrized": "metaopt.tasks:Reparametrized",
+            "rescaled": "metaopt.tasks:Rescaled",
+            "reduced_batch": "metaopt.tasks:ReducedBatch",
         },
         AbstractObjective: {
             "mean_loss": "metaopt.meta:MeanLoss",

@@ -29,6 +29,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "rnn_prop": {"hidden_size": 4},
     "safeguarded": {"inner": "adam", "fallback": "sgd"},
     "loss_guarded": {"inner": "adam", "fallback": "sgd"},
+    "decay_to_start": {"inner": "adam"},
 }
 
 # Those that lower the loss of a small network as they are built, without being trained.
@@ -47,6 +48,7 @@ DESCENDING = {
     "nn_adam",
     "safeguarded",
     "loss_guarded",
+    "decay_to_start",
 }
 
 # Those whose steps cannot do without the loss.
