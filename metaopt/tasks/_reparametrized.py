@@ -4,6 +4,7 @@ import math
 from typing import Any, Literal
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
@@ -92,7 +93,7 @@ class Reparametrized(AbstractTaskFamily):
         shapes, structure = jtu.tree_flatten(eqx.filter_eval_shape(lambda key: task.init(key=key), task_key))
         scales = []
         for i, leaf in enumerate(shapes):
-            if not (hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)):
+            if not (isinstance(leaf, jax.ShapeDtypeStruct) and jnp.issubdtype(leaf.dtype, jnp.inexact)):
                 scales.append(None)
                 continue
             leaf_key = scale_key if self.level == "global" else jr.fold_in(scale_key, i)
