@@ -76,6 +76,9 @@ DEFAULT: Registry = Registry.of(
             "celo_adam": "metaopt.l2o:CeloAdam",
             "celo2": "metaopt.l2o:Celo2",
             "velo": "metaopt.l2o:VeLO",
+            "safeguarded": "metaopt.l2o:Safeguarded",
+            "loss_guarded": "metaopt.l2o:LossGuarded",
+            "decay_to_start": "metaopt.meta:DecayToStart",
         },
         "metaopt.l2o.base:AbstractHead": {
             "plain": "metaopt.l2o:PlainHead",
@@ -101,6 +104,9 @@ DEFAULT: Registry = Registry.of(
             "mnist_1d": "metaopt.tasks:Mnist1D",
             "generated": "metaopt.tasks:Generated",
             "normalized": "metaopt.tasks:Normalized",
+            "reparametrized": "metaopt.tasks:Reparametrized",
+            "rescaled": "metaopt.tasks:Rescaled",
+            "reduced_batch": "metaopt.tasks:ReducedBatch",
         },
         Mixture: {
             "mixture": "metaopt._core:Mixture",

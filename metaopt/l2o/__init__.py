@@ -8,6 +8,7 @@ from ._controller import Controller as Controller
 from ._learnable_adam import LearnableAdam as LearnableAdam
 from ._learnable_sgd import LearnableSGD as LearnableSGD
 from ._linear_head import LinearHead as LinearHead
+from ._loss_guarded import LossGuarded as LossGuarded
 from ._lstm import LSTM as LSTM
 from ._mlp import MLP as MLP
 from ._nn_adam import NNAdam as NNAdam
@@ -18,5 +19,6 @@ from ._progress import Progress as Progress
 from ._published import load_published as load_published, save_published as save_published
 from ._recurrent_controller import RecurrentController as RecurrentController
 from ._rnnprop import RNNProp as RNNProp
+from ._safeguarded import Safeguarded as Safeguarded
 from ._velo import VeLO as VeLO
 from .base import AbstractClock as AbstractClock, AbstractHead as AbstractHead

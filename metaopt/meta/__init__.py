@@ -1,3 +1,9 @@
+from ._curriculum import (
+    CurriculumResult as CurriculumResult,
+    Stage as Stage,
+    train_curriculum as train_curriculum,
+)
+from ._decay_to_start import DecayToStart as DecayToStart
 from ._es import ES as ES
 from ._es_single import ESSingle as ESSingle
 from ._horizons import ConstantHorizon as ConstantHorizon, LogUniformHorizon as LogUniformHorizon
@@ -23,6 +29,7 @@ from ._train import (
 )
 from ._truncated_unroll import TruncatedUnroll as TruncatedUnroll
 from ._unrolled import Unrolled as Unrolled
+from ._warm_start import warm_start as warm_start
 from .base import (
     AbstractEstimator as AbstractEstimator,
     AbstractHorizon as AbstractHorizon,

@@ -150,6 +150,8 @@ def meta_train(
     validate_every: int | None = None,
     validation_tasks: int = 16,
     validation_steps: int | None = None,
+    patience: int | None = None,
+    target: float | None = None,
     checkpoint: str | os.PathLike[str] | CheckpointFolder | None = None,
     checkpoint_every: int | None = None,
     resume: bool = False,
@@ -176,6 +178,9 @@ def meta_train(
     - `validate_every`: meta-steps between validations; by default a tenth of `steps`.
     - `validation_tasks`: how many tasks a validation averages over.
     - `validation_steps`: how many inner steps each of them has; by default the longest horizon.
+    - `patience`: stop after this many validations in a row without a new best one. The decision depends on what
+        checkpoints hold alone, so a resumed run stops where one that was not interrupted does.
+    - `target`: stop when a validation loss is at most this.
     - `checkpoint`: a file to which the whole state is saved every `checkpoint_every` meta-steps (by default a tenth of
         `steps`), at the end, and on Ctrl-C.
     - `resume`: go on from `checkpoint` if that file exists.
@@ -188,17 +193,21 @@ def meta_train(
 
     **Raises:**
 
-    - `ValueError`: for a `steps`, `validate_every` or `checkpoint_every` below 1, or `resume` without `checkpoint`; in
-        a run of many processes, if the estimator is not spread over the devices of all, or the checkpoint is a file.
+    - `ValueError`: for a `steps`, `validate_every`, `checkpoint_every` or `patience` below 1, `patience` or `target`
+        without `validation`, or `resume` without `checkpoint`; in a run of many processes, if the estimator is not
+        spread over the devices of all, or the checkpoint is a file.
     - `TypeError`: if the tasks of a family differ in shape.
     - `OSError`: if the checkpoint cannot be written; tried before training starts.
     - [`metaopt.CheckpointError`][]: if the checkpoint to resume from is damaged or does not fit.
     """
     validate_every = max(1, steps // 10) if validate_every is None else validate_every
     checkpoint_every = max(1, steps // 10) if checkpoint_every is None else checkpoint_every
-    for name, number in (("steps", steps), ("validate_every", validate_every), ("checkpoint_every", checkpoint_every)):
+    least_one = {"steps": steps, "validate_every": validate_every, "checkpoint_every": checkpoint_every}
+    for name, number in least_one.items() if patience is None else (least_one | {"patience": patience}).items():
         if number < 1:
             raise ValueError(f"`{name}` must be at least 1, but {number} was given.")
+    if validation is None and (patience is not None or target is not None):
+        raise ValueError("`patience` and `target` judge validations. Give `validation`, the tasks to validate on.")
     if resume and checkpoint is None:
         raise ValueError("`resume=True` needs the `checkpoint` file to resume from.")
     for family in [problem.family] if validation is None else [problem.family, validation]:
@@ -214,13 +223,14 @@ def meta_train(
         try:
             if validation is not None and not run.validations:
                 run.validate(validation, validation_tasks, validation_steps)
-            while run.step < steps:
+            while run.step < steps and not run.settled(validate_every, patience, target):
                 before = run.step
                 stop = min([steps, *[p * (before // p + 1) for p in periods]])
                 run.advance(stop)
                 last = run.step == steps
                 if validation is not None and (run.step % validate_every == 0 or last):
                     run.validate(validation, validation_tasks, validation_steps)
+                last = last or run.settled(validate_every, patience, target)
                 bar.set_postfix(run.postfix(), refresh=False)
                 bar.update(run.step - before)
                 let_interrupts_through()
@@ -301,6 +311,13 @@ class _Run:
             self.best, self.best_step = self.state.learner, self.step
         self.validations.append((self.step, loss))
 
+    def settled(self, every: int, patience: int | None, target: float | None) -> bool:
+        """Whether the validations so far are reason to stop."""
+        # Not the one at the end of a shorter run that is gone on with.
+        losses = [loss for step, loss in self.validations if step % every == 0]
+        reached = target is not None and bool(losses) and losses[-1] <= target
+        return reached or (patience is not None and bool(losses) and len(losses) - 1 - _first_best(losses) >= patience)
+
     def postfix(self) -> dict[str, str]:
         recent = self.values[-50:]
         shown = {"loss": f"{sum(recent) / len(recent):.4g}"}
@@ -347,6 +364,10 @@ class _Run:
             seconds=time.perf_counter() - self.begun,
             compile_seconds=self.compile_seconds,
         )
+
+
+def _first_best(losses: list[float]) -> int:
+    return losses.index(min(losses))
 
 
 @eqx.filter_jit

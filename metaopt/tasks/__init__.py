@@ -19,6 +19,9 @@ from ._networks import (
 from ._normalized import Normalized as Normalized, NormalizedTask as NormalizedTask
 from ._quadratics import Quadratics as Quadratics, QuadraticsTask as QuadraticsTask
 from ._rastrigin import Rastrigin as Rastrigin, RastriginTask as RastriginTask
+from ._reduced_batch import ReducedBatch as ReducedBatch
+from ._reparametrized import Reparametrized as Reparametrized, ReparametrizedTask as ReparametrizedTask
+from ._rescaled import Rescaled as Rescaled, RescaledTask as RescaledTask
 from ._rosenbrock import Rosenbrock as Rosenbrock, RosenbrockTask as RosenbrockTask
 from ._sequence_networks import AttentionNetwork as AttentionNetwork, RecurrentNetwork as RecurrentNetwork
 from ._sinusoids import Sinusoids as Sinusoids, SinusoidsTask as SinusoidsTask

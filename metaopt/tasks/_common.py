@@ -68,6 +68,12 @@ def check_above(name: str, value: int | float, bound: int | float) -> None:
         raise ValueError(f"`{name}` must be a finite number above {bound}, but {value!r} was given.")
 
 
+def check_range(low: float, high: float) -> None:
+    """Check the ends of a range on a logarithmic scale."""
+    if not 0 < low <= high < math.inf:
+        raise ValueError(f"`low` and `high` must satisfy 0 < low <= high, but {low!r} and {high!r} were given.")
+
+
 def check_sizes(name: str, sizes: Any, fewest: int = 0) -> None:
     """Check a tuple of layer sizes."""
     fine = isinstance(sizes, tuple) and all(isinstance(size, int) and size > 0 for size in sizes)

@@ -33,6 +33,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "celo_adam": {"scheduler_size": 4},
     "celo2": {"hidden_size": 4},
     "velo": {"scheduler_size": 4, "bank_size": 3, "mix_scale": 3.0, "direction_scale": 0.1},
+    "safeguarded": {"inner": "adam", "fallback": "sgd"},
+    "loss_guarded": {"inner": "adam", "fallback": "sgd"},
+    "decay_to_start": {"inner": "adam"},
 }
 
 # Those that lower the loss of a small network as they are built, without being trained.
@@ -52,7 +55,13 @@ DESCENDING = {
     "learnable_adam",
     "nn_adam",
     "celo_adam",
+    "safeguarded",
+    "loss_guarded",
+    "decay_to_start",
 }
+
+# Those whose steps cannot do without the loss.
+NEEDS_VALUE = {"safeguarded", "loss_guarded"}
 
 
 @ft.cache

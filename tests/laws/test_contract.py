@@ -14,14 +14,14 @@ from hypothesis import given, settings, strategies as st
 import metaopt
 from metaopt.registry import DEFAULT
 
-from .algorithms import DESCENDING, OPTIONS, make
+from .algorithms import DESCENDING, NEEDS_VALUE, OPTIONS, make
 from .running import init, jit_init, jit_step, step, two_steps
 from .trees import DOUBLE, MIXED, SINGLE, all_finite, draw, layouts, scales, seeds, shapes
 
 
 def test_every_registered_algorithm_is_in_the_table() -> None:
     assert set(OPTIONS) == set(DEFAULT.names(metaopt.AbstractAlgorithm))
-    assert DESCENDING <= set(OPTIONS)
+    assert DESCENDING | NEEDS_VALUE <= set(OPTIONS)
 
 
 def _signature(tree: Any) -> Any:
@@ -32,7 +32,7 @@ def _signature(tree: Any) -> Any:
 
 def _assert_stable(name: str, layout: Any, with_value: bool) -> None:
     algorithm, params = make(name), shapes(layout)
-    value = jax.ShapeDtypeStruct((), jnp.result_type(float)) if with_value else None
+    value = jax.ShapeDtypeStruct((), jnp.result_type(float)) if with_value or name in NEEDS_VALUE else None
     state = eqx.filter_eval_shape(init, algorithm, params)
     new_state, new_params = eqx.filter_eval_shape(step, algorithm, state, params, params, value)
     assert _signature(new_state) == _signature(state)
@@ -125,6 +125,7 @@ def test_an_algorithm_can_be_the_parameters_of_another(name: str) -> None:
 def test_gradients_of_another_structure_are_refused(name: str) -> None:
     algorithm, params = make(name), shapes({"a": ((3,), "float32"), "b": ((3,), "float32")})
     state = eqx.filter_eval_shape(init, algorithm, params)
+    value = jax.ShapeDtypeStruct((), jnp.float32) if name in NEEDS_VALUE else None
     for grads in ({"a": params["a"]}, params | {"b": shapes(((2,), "float32"))}, [params["a"], params["b"]]):
         with pytest.raises(ValueError, match="gradient|structure"):
-            eqx.filter_eval_shape(step, algorithm, state, params, grads, None)
+            eqx.filter_eval_shape(step, algorithm, state, params, grads, value)

@@ -113,6 +113,36 @@ def test_the_best_learner_is_kept():
     assert not eqx.tree_equal(result.last, descent(0.01))
 
 
+WORSE: dict[str, Any] = dict(
+    outer=metaopt.from_optax(optax.sgd, learning_rate=-1.0), validation=Parabolas(4.0), validate_every=2
+)
+
+
+def test_patience_ends_a_run_that_does_not_improve():
+    result = train(steps=20, patience=3, **WORSE)
+    assert [step for step, _ in result.history.validations] == [0, 2, 4, 6]
+    assert len(result.history.values) == 6 and result.best_step == 0
+    better = train(steps=20, patience=1, validation=Parabolas(4.0), validate_every=10)
+    assert len(better.history.values) == 20
+
+
+def test_a_target_ends_a_run():
+    result = train(steps=200, target=0.3, validation=Parabolas(4.0), validate_every=5)
+    *before, (step, loss) = result.history.validations
+    assert loss <= 0.3 < before[-1][1] and step == len(result.history.values) < 200
+
+
+@pytest.mark.parametrize("interrupted", [3, 4, 6])
+def test_a_resumed_run_stops_at_the_same_place(tmp_path, interrupted):
+    path = tmp_path / "run.metaopt"
+    whole = train(steps=20, patience=3, **WORSE)
+    train(steps=interrupted, checkpoint=path, checkpoint_every=1, **WORSE)
+    for _ in range(2):
+        resumed = train(steps=20, patience=3, checkpoint=path, resume=True, **WORSE)
+        assert eqx.tree_equal(whole.last, resumed.last)
+        assert [s for s, _ in resumed.history.validations if s % 2 == 0] == [0, 2, 4, 6]
+
+
 def test_a_learner_can_train_itself():
     """Optimizers all the way up: the outer algorithm is the same kind of thing, with learnable leaves."""
 
@@ -140,6 +170,8 @@ def test_a_learner_can_train_itself():
         (dict(steps=0), ValueError, "`steps` must be at least 1"),
         (dict(validate_every=0), ValueError, "`validate_every` must be at least 1"),
         (dict(resume=True), ValueError, "needs the `checkpoint`"),
+        (dict(patience=0, validation=Parabolas()), ValueError, "`patience` must be at least 1"),
+        (dict(patience=2), ValueError, "`patience` and `target` judge validations. Give `validation`"),
     ],
 )
 def test_bad_arguments(arguments, error, text):

@@ -22,6 +22,9 @@ from metaopt.tasks import (
     Normalized,
     Quadratics,
     Rastrigin,
+    ReducedBatch,
+    Reparametrized,
+    Rescaled,
     Rosenbrock,
     SingleTask,
     Sinusoids,
@@ -38,6 +41,9 @@ REGISTRY = Registry.of(
             "normalized": Normalized,
             "quadratics": Quadratics,
             "rastrigin": Rastrigin,
+            "reduced_batch": ReducedBatch,
+            "reparametrized": Reparametrized,
+            "rescaled": Rescaled,
             "rosenbrock": Rosenbrock,
             "sinusoids": Sinusoids,
             "teacher_student": TeacherStudent,
@@ -58,6 +64,11 @@ SPECS: dict[str, dict[str, Any]] = {
     "mnist1d": {"name": "mnist1d", "split": "held_out", "hidden": [12], "batch_size": 8},
     "normalized": {"name": "normalized", "inner": {"name": "rosenbrock", "dimension": 3}, "floor": -1, "starts": 3},
     "normalized digits": {"name": "normalized", "inner": {"name": "digits_mlp", "hidden": [4]}},
+    "reparametrized": {"name": "reparametrized", "inner": {"name": "digits_mlp", "hidden": [4]}, "low": 0.3, "high": 3},
+    "per tensor": {"name": "reparametrized", "inner": "teacher_student", "level": "tensor", "low": 0.1, "high": 10},
+    "per parameter": {"name": "reparametrized", "inner": "rosenbrock", "level": "parameter", "low": 0.5, "high": 2},
+    "rescaled": {"name": "rescaled", "inner": "rosenbrock", "low": 0.1, "high": 10},
+    "reduced": {"name": "reduced_batch", "inner": {"name": "normalized", "inner": "teacher_student"}},
 }
 SOME = pytest.mark.parametrize("name", ["rastrigin", "teacher-student", "sinusoids", "digits"])
 CASES = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
