@@ -93,6 +93,7 @@ DEFAULT: Registry = Registry.of(
             "digits_mlp": "metaopt.tasks:DigitsMLP",
             "digits_conv": "metaopt.tasks:DigitsConv",
             "mnist_1d": "metaopt.tasks:Mnist1D",
+            "sparse_coding": "metaopt.tasks:SparseCoding",
             "normalized": "metaopt.tasks:Normalized",
         },
         AbstractObjective: {

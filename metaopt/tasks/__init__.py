@@ -18,4 +18,5 @@ from ._quadratics import Quadratics as Quadratics, QuadraticsTask as QuadraticsT
 from ._rastrigin import Rastrigin as Rastrigin, RastriginTask as RastriginTask
 from ._rosenbrock import Rosenbrock as Rosenbrock, RosenbrockTask as RosenbrockTask
 from ._sinusoids import Sinusoids as Sinusoids, SinusoidsTask as SinusoidsTask
+from ._sparse_coding import SparseCoding as SparseCoding, SparseCodingTask as SparseCodingTask
 from ._teacher_student import TeacherStudent as TeacherStudent, TeacherStudentTask as TeacherStudentTask
