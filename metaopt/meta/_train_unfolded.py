@@ -86,7 +86,7 @@ def train_unfolded(
 
 
 def _trained(algorithm: Any) -> list[PyTree]:
-    # What is missing cannot be told apart from other things that are.
+    # `eqx.tree_at`, behind `only`, cannot pick a `None`.
     return [algorithm.layers] if algorithm.shared is None else [algorithm.layers, algorithm.shared]
 
 
