@@ -142,7 +142,7 @@ def _steps_to(
     make: Callable[[float], AbstractAlgorithm[Any, Any, Any]], tasks: SparseCodingTask, targets: np.ndarray
 ) -> np.ndarray:
     """How many steps the best of a grid of weights needs to the targets `[targets, sets]`; infinite past the cap."""
-    best = np.full(targets.shape, np.inf)
+    best, end = np.full(targets.shape, np.inf), np.inf
     for weight in _WEIGHTS:
         rule, found, before, done = make(float(weight)), np.full(targets.shape, np.inf), np.inf, 0
         carry = _start(rule, tasks)
@@ -157,9 +157,10 @@ def _steps_to(
                 break
             before = curve[-1].max()
         best = np.minimum(best, found)
-        # The smaller the weight, the slower: what this one was still on its way to, the next ones do not reach either.
-        if done >= _CAP:
+        # Small weights are slow. Where one ends higher than the one before, at the cap, the next ones do so, too.
+        if done >= _CAP and before > end:
             break
+        end = before
     return best
 
 
