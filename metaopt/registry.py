@@ -103,6 +103,7 @@ DEFAULT: Registry = Registry.of(
             "digits_conv": "metaopt.tasks:DigitsConv",
             "mnist_1d": "metaopt.tasks:Mnist1D",
             "generated": "metaopt.tasks:Generated",
+            "sparse_coding": "metaopt.tasks:SparseCoding",
             "normalized": "metaopt.tasks:Normalized",
             "reparametrized": "metaopt.tasks:Reparametrized",
             "rescaled": "metaopt.tasks:Rescaled",

@@ -16,6 +16,9 @@ BENCHMARKS: dict[str, Benchmark] = {
     "l2o-quadratics": Benchmark(
         "a learned LSTM on random quadratics against tuned Adam", "metaopt.bench._l2o:quadratics", 5
     ),
+    "l2o-sparse": Benchmark(
+        "unfolded shrinkage-thresholding on sparse coding against tuned ISTA and FISTA", "metaopt.bench._sparse:run", 12
+    ),
     "estimators": Benchmark(
         "bias and variance of the meta-gradient estimators on a problem with a known answer",
         "metaopt.bench._estimators:run",

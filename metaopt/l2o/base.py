@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
+import jax.tree_util as jtu
 from jaxtyping import Array, Float, Int, PyTree
+
+from .._core import AbstractAlgorithm
 
 
 class AbstractHead(eqx.Module):
@@ -72,3 +75,20 @@ class AbstractClock(eqx.Module):
     @abc.abstractmethod
     def __call__(self, step: Int[Array, ""], dtype: Any) -> Float[Array, " size"]:
         """The features when `step` steps were taken before this one."""
+
+
+class AbstractUnfolded(AbstractAlgorithm[Any, Array, Array]):
+    """An iterative algorithm with learned numbers for each of its first steps, which are then called layers.
+
+    Past its depth the last layer is taken again. [`metaopt.meta.train_unfolded`][] trains one layer after the other.
+    """
+
+    layers: eqx.AbstractVar[PyTree]
+    """What each layer has of its own: arrays with one entry per layer on the leading axis."""
+    shared: eqx.AbstractVar[PyTree]
+    """What is learned and shared by all layers."""
+
+    @property
+    def depth(self) -> int:
+        """How many layers there are."""
+        return jtu.tree_leaves(self.layers)[0].shape[0]

@@ -27,6 +27,7 @@ from ._train import (
     meta_train as meta_train,
     validate as validate,
 )
+from ._train_unfolded import train_unfolded as train_unfolded
 from ._truncated_unroll import TruncatedUnroll as TruncatedUnroll
 from ._unrolled import Unrolled as Unrolled
 from ._warm_start import warm_start as warm_start

@@ -32,5 +32,6 @@ from ._sources import (
     TextSource as TextSource,
     WaveSource as WaveSource,
 )
+from ._sparse_coding import SparseCoding as SparseCoding, SparseCodingTask as SparseCodingTask
 from ._supervised import SupervisedTask as SupervisedTask
 from ._teacher_student import TeacherStudent as TeacherStudent, TeacherStudentTask as TeacherStudentTask

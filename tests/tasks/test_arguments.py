@@ -20,6 +20,7 @@ from metaopt.tasks import (
     Rescaled,
     Rosenbrock,
     Sinusoids,
+    SparseCoding,
     TeacherStudent,
 )
 
@@ -55,6 +56,15 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
     (Sinusoids, dict(shots=0), ONE.format("shots")),
     (Sinusoids, dict(queries=0), ONE.format("queries")),
     (Sinusoids, dict(hidden=(40, -1)), "`hidden` must be a tuple of positive integers, but (40, -1) was given"),
+    (SparseCoding, dict(rows=0), ONE.format("rows")),
+    (SparseCoding, dict(columns=0), ONE.format("columns")),
+    (SparseCoding, dict(density=0.0), "`density` must be a finite number above 0, but 0.0"),
+    (SparseCoding, dict(density=1.5), "`density` is a probability, but 1.5 was given"),
+    (SparseCoding, dict(snr_db=float("nan")), "`snr_db` must be a finite number above -inf, but nan"),
+    (SparseCoding, dict(weight=-0.1), "`weight` must be a finite number of at least 0, but -0.1"),
+    (SparseCoding, dict(condition=0.5), "`condition` must be a finite number of at least 1, but 0.5"),
+    (SparseCoding, dict(seed=-1), "`seed` must be a finite number of at least 0, but -1"),
+    (SparseCoding, dict(signal="gradiant"), "`signal` must be one of 'gradient', 'residual', but 'gradiant'"),
     (DigitsMLP, dict(split="test"), "`split` must be one of 'train', 'held_out', but 'test' was given"),
     (DigitsMLP, dict(hidden=[32]), "`hidden` must be a tuple of positive integers, but [32] was given"),
     (DigitsMLP, dict(hidden=32), "`hidden` must be a tuple of positive integers, but 32 was given"),

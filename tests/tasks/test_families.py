@@ -28,6 +28,7 @@ from metaopt.tasks import (
     Rosenbrock,
     SingleTask,
     Sinusoids,
+    SparseCoding,
     TeacherStudent,
 )
 
@@ -46,6 +47,7 @@ REGISTRY = Registry.of(
             "rescaled": Rescaled,
             "rosenbrock": Rosenbrock,
             "sinusoids": Sinusoids,
+            "sparse_coding": SparseCoding,
             "teacher_student": TeacherStudent,
         }
     }
@@ -58,6 +60,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "rastrigin": {"name": "rastrigin", "dimension": 4, "amplitude": 3},
     "teacher-student": {"name": "teacher_student", "sizes": [3, 5, 5, 2], "activation": "gelu"},
     "sinusoids": {"name": "sinusoids", "shots": 5, "hidden": [8, 8]},
+    "sparse coding": {"name": "sparse_coding", "rows": 6, "columns": 9, "density": 0.5, "snr_db": 30},
     "digits": {"name": "digits_mlp", "hidden": [16, 8]},
     "held-out digits": {"name": "digits_mlp", "split": "held_out", "hidden": [], "batch_size": 5},
     "convolutional digits": {"name": "digits_conv", "channels": [4, 6], "batch_size": 8, "activation": "tanh"},
@@ -71,6 +74,8 @@ SPECS: dict[str, dict[str, Any]] = {
     "reduced": {"name": "reduced_batch", "inner": {"name": "normalized", "inner": "teacher_student"}},
 }
 SOME = pytest.mark.parametrize("name", ["rastrigin", "teacher-student", "sinusoids", "digits"])
+# Their tasks start where nothing is drawn.
+FIXED_STARTS = {"sparse_coding"}
 CASES = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
 
 
@@ -120,7 +125,7 @@ def test_keys_decide_everything(spec: dict[str, Any], getkey: Any) -> None:
     ask, keys = _compiled(spec), jr.split(getkey(), 4)
     once = ask(keys)
     _close(once, ask(keys), rtol=0, atol=0)
-    for index in range(2):
+    for index in range(1 if spec["name"] in FIXED_STARTS else 2):
         other = ask(keys.at[index].set(getkey()))
         assert once[1] != other[1] and once[3] != other[3]
     _close(once, ask(keys.at[3].set(getkey())), rtol=0, atol=0)
