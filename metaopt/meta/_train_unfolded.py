@@ -12,7 +12,6 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from .._core import AbstractAlgorithm, AbstractTaskFamily, Learner
 from .._core._progress import progress_bar
-from ..l2o import AbstractUnfolded
 from ._horizons import ConstantHorizon
 from ._objectives import FinalLoss
 from ._partition import only
@@ -21,7 +20,7 @@ from ._unrolled import Unrolled
 from .base import MetaProblem
 
 
-U = TypeVar("U", bound=AbstractUnfolded)
+U = TypeVar("U", bound=AbstractAlgorithm[Any, Any, Any])
 
 
 def train_unfolded(
@@ -44,7 +43,7 @@ def train_unfolded(
 
     **Arguments:**
 
-    - `algorithm`: where to start.
+    - `algorithm`: where to start, a [`metaopt.l2o.AbstractUnfolded`][].
     - `family`: the tasks, fresh ones in each step.
     - `outer`: the algorithm that trains, from a fresh state in each stage. It is told how many steps a stage has: for
         a rate that falls within each, wrap it in `metaopt.schedules.Cosine`.
@@ -59,8 +58,17 @@ def train_unfolded(
 
     **Raises:**
 
+    - `TypeError`: if the algorithm has no layers.
     - `ValueError`: if a number is below 1, or there are not as many `steps` as layers.
     """
+    # Imported here to keep the registry light, which imports this room.
+    from ..l2o import AbstractUnfolded
+
+    if not isinstance(algorithm, AbstractUnfolded):
+        raise TypeError(
+            f"`train_unfolded` trains algorithms with layers, but a `{type(algorithm).__name__}` was given. Give it a "
+            "`metaopt.l2o.LISTA`, say, or train yours with `metaopt.meta.meta_train`."
+        )
     depth = algorithm.depth
     counts = [steps] * depth if isinstance(steps, int) else list(steps)
     if len(counts) != depth:
@@ -79,7 +87,7 @@ def train_unfolded(
                 key=jr.fold_in(key, stage),
                 progress=False,
             )
-            algorithm = _extended(cast(U, result.learner.algorithm), depth)
+            algorithm = cast(U, _extended(result.learner.algorithm, depth))
             bar.set_postfix({"layers": stage, "value": f"{result.history.values[-1]:.4g}"}, refresh=False)
             bar.update(count)
     return algorithm
@@ -95,12 +103,12 @@ def _mask(learner: Learner) -> PyTree[bool]:
     return only(lambda learner: _trained(learner.algorithm))(learner)
 
 
-def _first(algorithm: U, count: int) -> U:
+def _first(algorithm: Any, count: int) -> Any:
     """The first layers. Those not reached yet would cost the outer algorithm as much as those that are."""
     return eqx.tree_at(lambda a: a.layers, algorithm, jtu.tree_map(lambda x: x[:count], algorithm.layers))
 
 
-def _extended(algorithm: U, depth: int) -> U:
+def _extended(algorithm: Any, depth: int) -> Any:
     """More layers, as copies of the last one."""
 
     def one(x: Array) -> Array:

@@ -53,5 +53,7 @@ def test_stages_may_have_steps_of_their_own() -> None:
     assert trained.depth == 2 and not eqx.tree_equal(trained.layers, rule.layers)
     with pytest.raises(ValueError, match="one for each of 2 layers, but 3 were given"):
         train_unfolded(rule, FAMILY, steps=[1, 2, 3], **given)
+    with pytest.raises(TypeError, match="algorithms with layers, but a `Optax` was given"):
+        train_unfolded(OUTER.inner, FAMILY, steps=1, **given)
     with pytest.raises(ValueError, match="`steps` must be at least 1"):
         train_unfolded(rule, FAMILY, steps=0, **given)
