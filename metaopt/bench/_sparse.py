@@ -70,7 +70,7 @@ def _cache() -> pathlib.Path:
     return pathlib.Path(os.environ.get("METAOPT_CACHE") or base / "metaopt") / "l2o-sparse"
 
 
-def _trained(name: str, family: SparseCoding, seed: int) -> tuple[AbstractUnfolded, float]:
+def trained_rule(name: str, family: SparseCoding, seed: int) -> tuple[AbstractUnfolded, float]:
     """A trained rule, of the cache if it is there, and how many seconds its training took, then or now."""
     recipe = _RECIPES[name]
     rule = recipe.make(family.dictionary)
@@ -200,7 +200,7 @@ def _compare(snr: float | None, names: Iterable[str], seeds: int) -> tuple[list[
         row = {"rule": name, "noise": _noise(snr), "learned": 0, "train s": "-"}
         rows.append(row | _named(_curve(rule, tasks, _DEPTH)))
     for name in names:
-        found = [_trained(name, family, seed) for seed in range(seeds)]
+        found = [trained_rule(name, family, seed) for seed in range(seeds)]
         curves = [_curve(rule, tasks, _DEPTH) for rule, _ in found]
         seconds = float(np.median([took for _, took in found]))
         last[name] = np.stack([curve[-1] for curve in curves])
@@ -222,7 +222,7 @@ def run(*, full: bool = False) -> Report:
         last = last or errors
     family = SparseCoding(signal="residual")
     counted = _draw(family, _COUNTED)
-    rules = [_trained(name, family, 0)[0] for name in _RECIPES]
+    rules = [trained_rule(name, family, 0)[0] for name in _RECIPES]
     targets = np.stack([_curve(rule, counted, _DEPTH)[-1] for rule in rules])
     steps = {name: _steps_to(make, counted, targets) for name, make in _peers(family).items()}
     for index, name in enumerate(_RECIPES):

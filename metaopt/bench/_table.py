@@ -19,6 +19,18 @@ BENCHMARKS: dict[str, Benchmark] = {
     "l2o-sparse": Benchmark(
         "unfolded shrinkage-thresholding on sparse coding against tuned ISTA and FISTA", "metaopt.bench._sparse:run", 12
     ),
+    "ladder": Benchmark(
+        "similar, related and novel problems, learned optimizers against the best of eight tuned ones",
+        "metaopt.bench._ladder:run",
+        15,
+        "extra `data`",
+    ),
+    "generalization": Benchmark(
+        "the pretrained optimizer on fourteen families that it was not trained on, against tuned ones and Celo",
+        "metaopt.bench._generalization:run",
+        15,
+        "extra `data`; Celo's published weights, if they shall be compared with",
+    ),
     "estimators": Benchmark(
         "bias and variance of the meta-gradient estimators on a problem with a known answer",
         "metaopt.bench._estimators:run",

@@ -12,7 +12,7 @@ from .._core import AbstractLossTask, AbstractTaskFamily
 from ..tasks import DenseNetwork, DigitsConv, DigitsMLP, Generated, Mnist1D
 
 
-class PoissonNetworkTask(AbstractLossTask):
+class _PoissonNetworkTask(AbstractLossTask):
     r"""Solve $-u'' = f$ on $(0, 1)$ with a network: $u(x) = x (1 - x) \, N(x)$, so that $u(0) = u(1) = 0$.
 
     The loss is the mean squared residual at 32 random points, `measure` that at 128 even ones.
@@ -40,13 +40,13 @@ class PoissonNetworkTask(AbstractLossTask):
         return jnp.mean(jnp.square(-jax.vmap(jax.grad(jax.grad(solution)))(x) - force))
 
 
-class PoissonNetworks(AbstractTaskFamily):
+class _PoissonNetworks(AbstractTaskFamily):
     """Physics-informed networks for random forcings of four sine modes."""
 
     width: int = eqx.field(static=True, default=32)
 
-    def sample(self, *, key: PRNGKeyArray) -> PoissonNetworkTask:
-        return PoissonNetworkTask(DenseNetwork((1, self.width, self.width, 1), "tanh"), jr.normal(key, (4,)))
+    def sample(self, *, key: PRNGKeyArray) -> _PoissonNetworkTask:
+        return _PoissonNetworkTask(DenseNetwork((1, self.width, self.width, 1), "tanh"), jr.normal(key, (4,)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +86,7 @@ def unseen() -> dict[str, Unseen]:
         ),
         "mnist_1d": Unseen(Mnist1D("held_out", (64, 64)), 300, "no MNIST-1D was trained on"),
         "mnist_1d_wide": Unseen(Mnist1D("held_out", (256,), activation="gelu"), 300, "no MNIST-1D, 4 times as wide"),
-        "pinn": Unseen(PoissonNetworks(), 300, "a differential equation"),
+        "pinn": Unseen(_PoissonNetworks(), 300, "a differential equation"),
         "logistic": Unseen(DigitsMLP("held_out", ()), 300, "no hidden layer"),
         "waves": Unseen(
             Generated(data="waves", width=128, depth=2, activation="gelu", criterion="squared_error"),

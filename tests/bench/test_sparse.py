@@ -51,19 +51,19 @@ def test_steps_are_those_of_a_search_without_shortcuts(name):
 def test_trained_rules_are_kept(monkeypatch):
     recipe = _sparse._Recipe(lambda a: ALISTA(a, 2), 0.03, 0.0, 2)
     monkeypatch.setattr(_sparse, "_RECIPES", {"ALISTA": recipe})
-    rule, seconds = _sparse._trained("ALISTA", FAMILY, 0)
+    rule, seconds = _sparse.trained_rule("ALISTA", FAMILY, 0)
     assert seconds > 0 and not eqx.tree_equal(rule.layers, ALISTA(FAMILY.dictionary, 2).layers)
 
     def refuse(*_, **__):
         raise AssertionError("trained again")
 
     monkeypatch.setattr(_sparse, "train_unfolded", refuse)
-    again, same = _sparse._trained("ALISTA", FAMILY, 0)
+    again, same = _sparse.trained_rule("ALISTA", FAMILY, 0)
     assert eqx.tree_equal(again, rule) and same == seconds
     for other in (dataclasses.replace(recipe, steps=3), dataclasses.replace(recipe, make=lambda a: ALISTA(a, 2, 0.2))):
         monkeypatch.setattr(_sparse, "_RECIPES", {"ALISTA": other})
         with pytest.raises(AssertionError, match="trained again"):
-            _sparse._trained("ALISTA", FAMILY, 0)
+            _sparse.trained_rule("ALISTA", FAMILY, 0)
 
 
 def test_claims_say_what_was_measured():

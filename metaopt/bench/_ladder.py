@@ -1,0 +1,287 @@
+"""The headline claim, rung by rung: similar, related and novel problems, against the best of the tuned optimizers."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+from jaxtyping import Float
+
+from .._core import AbstractAlgorithm, AbstractTaskFamily, ClipByGlobalNorm, Learner, from_optax
+from ..evaluate import speedup_at_target
+from ..evaluate._program import Programs, record_steps
+from ..l2o import LossGuarded, PreconditionedDescent, pretrained
+from ..meta import (
+    PES,
+    AbstractEstimator,
+    AbstractHorizon,
+    ConstantHorizon,
+    LogUniformHorizon,
+    MeanLogLoss,
+    MeanLoss,
+    MetaProblem,
+    Unrolled,
+    meta_train,
+)
+from ..schedules import Cosine
+from ..tasks import Diffusion, DigitsMLP, Generated, Mnist1D, Quadratics, SparseCoding
+from ._sparse import trained_rule
+from ._unseen import unseen
+from .base import Claim, Report
+
+
+_SEEDS = 5
+_RATES = np.logspace(-3.5, 1.0, 16)
+_POINTS = 32
+
+
+def _sgd(rate: Any) -> AbstractAlgorithm[Any, Any, Any]:
+    return from_optax(optax.sgd, learning_rate=rate, momentum=0.9)
+
+
+def _adam(rate: Any) -> AbstractAlgorithm[Any, Any, Any]:
+    return from_optax(optax.adam, learning_rate=rate)
+
+
+def _adamw(rate: Any) -> AbstractAlgorithm[Any, Any, Any]:
+    return from_optax(optax.adamw, learning_rate=rate)
+
+
+def _plain_sgd(rate: Any) -> AbstractAlgorithm[Any, Any, Any]:
+    return from_optax(optax.sgd, learning_rate=rate)
+
+
+Maker = Callable[[Any], AbstractAlgorithm[Any, Any, Any]]
+_CONSTANT: dict[str, Maker] = {"sgd": _plain_sgd, "sgd + momentum": _sgd, "adam": _adam, "adamw": _adamw}
+BASELINES: dict[str, Maker] = {
+    **_CONSTANT,
+    **{f"{name} + cosine": (lambda rate, make=make: Cosine(make(rate))) for name, make in _CONSTANT.items()},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One family of a rung.
+
+    - `family`: held-out tasks.
+    - `steps`: the budget of the baselines.
+    - `note`: what is the same and what is not.
+    - `ours`: the family as our rule sees it, if its signal is another; the tasks and what is measured are the same.
+    """
+
+    family: AbstractTaskFamily
+    steps: int
+    note: str
+    ours: AbstractTaskFamily | None = None
+    tasks: int = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Ladder:
+    """A learner per seed, the families that are like those it was trained on, and related ones."""
+
+    train: Callable[[int], AbstractAlgorithm[Any, Any, Any]]
+    similar: Case
+    related: Case
+
+
+def _meta_train(
+    algorithm: AbstractAlgorithm[Any, Any, Any],
+    family: AbstractTaskFamily,
+    objective: Any,
+    horizon: AbstractHorizon,
+    estimator: AbstractEstimator[Any],
+    *,
+    tasks: int,
+    steps: int,
+    rate: float,
+    seed: int,
+) -> AbstractAlgorithm[Any, Any, Any]:
+    outer = ClipByGlobalNorm(Cosine(from_optax(optax.adam, learning_rate=rate), final_fraction=0.02), 1.0)
+    problem = MetaProblem(family, objective, horizon, tasks=tasks)
+    result = meta_train(
+        Learner(algorithm), problem, estimator=estimator, outer=outer, steps=steps, key=jr.key(seed), progress=False
+    )
+    return result.learner.algorithm
+
+
+def _structured() -> dict[str, Ladder]:
+    spectrum = Quadratics(30, condition=100.0, levels=3)
+    operator = Diffusion(_POINTS, contrast=0.5)
+
+    def rates(seed: int) -> AbstractAlgorithm[Any, Any, Any]:
+        start = PreconditionedDescent(6, learning_rate=(0.3, 30.0))
+        objective, horizon = MeanLogLoss(floor=1e-10), ConstantHorizon(6)
+        return _meta_train(
+            start, spectrum, objective, horizon, Unrolled(max_norm=1.0), tasks=32, steps=1500, rate=0.02, seed=seed
+        )
+
+    def preconditioner(seed: int) -> AbstractAlgorithm[Any, Any, Any]:
+        start = PreconditionedDescent(1, size=_POINTS, learning_rate=0.005, momentum=0.5)
+        objective, horizon = MeanLogLoss(floor=1e-9), ConstantHorizon(20)
+        return _meta_train(
+            start, operator, objective, horizon, Unrolled(max_norm=1.0), tasks=32, steps=2000, rate=0.01, seed=seed
+        )
+
+    def shrinkage(seed: int) -> AbstractAlgorithm[Any, Any, Any]:
+        del seed
+        return trained_rule("ALISTA", SparseCoding(signal="residual"), 0)[0]
+
+    def sparse(note: str, **options: Any) -> Case:
+        return Case(SparseCoding(**options), 400, note, SparseCoding(signal="residual", **options))
+
+    return {
+        "quadratics": Ladder(
+            rates,
+            Case(spectrum, 200, "the same three eigenvalues, other directions"),
+            Case(Quadratics(90, condition=100.0, levels=3), 200, "three times as many dimensions"),
+        ),
+        "diffusion": Ladder(
+            preconditioner,
+            Case(operator, 150, "other coefficients and forces"),
+            Case(Diffusion(_POINTS, contrast=0.5, reaction=50.0), 150, "another equation: with a reaction"),
+        ),
+        "sparse coding": Ladder(
+            shrinkage,
+            sparse("other signals, the same dictionary"),
+            sparse("noise at 40 dB, trained without", snr_db=40.0),
+        ),
+    }
+
+
+def _neural() -> dict[str, Ladder]:
+    def tuned_on(family: AbstractTaskFamily) -> Callable[[int], AbstractAlgorithm[Any, Any, Any]]:
+        def train(seed: int) -> AbstractAlgorithm[Any, Any, Any]:
+            start, horizon = pretrained("general"), LogUniformHorizon(100, 400)
+            return _meta_train(
+                start, family, MeanLoss(), horizon, PES(0.01, 20), tasks=8, steps=100, rate=3e-4, seed=seed
+            )
+
+        return train
+
+    waves = Generated(data="waves", width=32, criterion="squared_error")
+    return {
+        "digits": Ladder(
+            tuned_on(DigitsMLP("train")),
+            Case(DigitsMLP("held_out"), 200, "other images, other names of classes"),
+            Case(DigitsMLP("held_out", (64, 64)), 200, "twice as wide, one layer more"),
+        ),
+        "mnist_1d": Ladder(
+            tuned_on(Mnist1D("train")),
+            Case(Mnist1D("held_out"), 200, "other signals, other names of classes"),
+            Case(DigitsMLP("held_out", (32,), activation="gelu"), 200, "another data set, another activation"),
+        ),
+        "waves": Ladder(
+            tuned_on(waves),
+            Case(waves, 200, "other functions"),
+            Case(
+                Generated(data="waves", width=32, depth=2, criterion="squared_error", condition=10.0),
+                200,
+                "one layer more, inputs on other scales",
+            ),
+        ),
+    }
+
+
+class _Rung:
+    """Baselines tuned once per family, and learners against them."""
+
+    def __init__(self, case: Case) -> None:
+        self.case, self.programs = case, Programs()
+        self.steps = record_steps(case.steps, 1)
+        finals = {name: self._tune(make) for name, make in BASELINES.items()}
+        self.best = min(finals, key=lambda name: finals[name][1])
+        self.rate = finals[self.best][0]
+        self.curves = [self.run(BASELINES[self.best](jnp.asarray(self.rate)), seed) for seed in range(_SEEDS)]
+
+    def run(self, algorithm: AbstractAlgorithm[Any, Any, Any], seed: int, ours: bool = False) -> np.ndarray:
+        family = self.case.ours if ours and self.case.ours is not None else self.case.family
+        keys, everywhere = jr.split(jr.key(seed), self.case.tasks), np.ones(self.steps.size, bool)
+        return geometric(self.programs.run(Learner(algorithm), family, keys, self.steps, everywhere))
+
+    def _tune(self, make: Maker) -> tuple[float, float]:
+        last = np.zeros(self.steps.size, bool)
+        last[-1] = True
+        keys = jr.split(jr.key(1000), self.case.tasks)
+        found = []
+        for rate in _RATES:
+            algorithm = make(jnp.asarray(rate))
+            found.append(
+                float(geometric(self.programs.run(Learner(algorithm), self.case.family, keys, self.steps, last))[-1])
+            )
+        best = int(np.argmin(found))
+        return float(_RATES[best]), found[best]
+
+    def speedups(self, learners: Sequence[AbstractAlgorithm[Any, Any, Any]]) -> Float[np.ndarray, " seeds"]:
+        ours = [self.run(learners[seed % len(learners)], seed, ours=True) for seed in range(_SEEDS)]
+        return np.asarray([speedup_at_target(a, b, steps=self.steps) for a, b in zip(ours, self.curves, strict=True)])
+
+
+def geometric(values: Float[np.ndarray, "tasks records"]) -> Float[np.ndarray, " records"]:
+    """The geometric mean over tasks; zero counts as the smallest number there is."""
+    return np.exp(np.mean(np.log(np.maximum(values, 1e-45)), axis=0))
+
+
+def _row(rung: str, name: str, case: Case, field: _Rung, found: Float[np.ndarray, " seeds"]) -> dict[str, Any]:
+    return {
+        "rung": rung,
+        "family": name,
+        "what is new": case.note,
+        "best baseline": f"{field.best}, {field.rate:.3g}",
+        "its final loss": float(np.median([curve[-1] for curve in field.curves])),
+        "fewer steps": float(np.median(found)),
+        "over seeds": f"{np.min(found):.3g} to {np.max(found):.3g}",
+    }
+
+
+def _climb(ladders: Mapping[str, Ladder], seeds: int) -> tuple[list[dict[str, Any]], dict[str, dict[str, np.ndarray]]]:
+    rows, found = [], {"similar": {}, "related": {}}
+    for name, ladder in ladders.items():
+        learners = [ladder.train(seed) for seed in range(seeds)]
+        for rung, case in (("similar", ladder.similar), ("related", ladder.related)):
+            field = _Rung(case)
+            found[rung][name] = field.speedups(learners)
+            rows.append(_row(rung, name, case, field, found[rung][name]))
+        jax.clear_caches()
+    return rows, found
+
+
+def _claim(name: str, found: Mapping[str, Float[np.ndarray, " seeds"]]) -> Claim:
+    """The family where the least is gained: the median over seeds."""
+    worst = min(found, key=lambda family: float(np.median(found[family])))
+    each = ", ".join(f"{family} {np.median(values):.3g}" for family, values in found.items())
+    spread = f"{np.min(found[worst]):.3g} to {np.max(found[worst]):.3g}"
+    return Claim(name, float(np.median(found[worst])), f"the least, {worst}: {spread} over seeds; {each}")
+
+
+def run(*, full: bool = False) -> Report:
+    """Climb the ladder; `full` meta-trains a learner for each of five seeds rather than one for all."""
+    seeds = _SEEDS if full else 1
+    rows, claims = [], []
+    for kind, ladders in (("structured", _structured()), ("neural", _neural())):
+        more, found = _climb(ladders, seeds)
+        rows += more
+        claims += [_claim(f"{rung}_{kind}", found[rung]) for rung in ("similar", "related")]
+    novel = {}
+    cases = unseen()
+    for name in ("logistic", "pinn", "convolutional"):
+        case = Case(cases[name].family, cases[name].steps, cases[name].novelty, tasks=4)
+        field = _Rung(case)
+        guarded = LossGuarded(pretrained("general"), Cosine(_adam(0.01)))
+        bare = field.speedups([pretrained("general")])
+        novel[name] = field.speedups([guarded])
+        rows.append(_row("novel", name, case, field, novel[name]) | {"unguarded": float(np.median(bare))})
+    claims.append(_claim("novel_worst", novel))
+    notes = [
+        f"Fewer steps: those that the best of {len(BASELINES)} baselines needs to its final loss, over ours to the "
+        f"same. Each baseline has the best of {_RATES.size} rates, on tasks for nothing else. A learner that never gets "
+        "there counts as 0. Losses are what tasks measure, geometric means over tasks; medians over "
+        f"{_SEEDS} seeds of held-out tasks.",
+        "Learners of the similar and related rungs are trained on the family of the similar one; neural ones go on "
+        "from the pretrained weights. Novel: the pretrained weights as they are, guarded, without tuning.",
+    ]
+    return Report(list(range(_SEEDS)), rows, claims, notes)
