@@ -122,7 +122,7 @@ def _structured() -> dict[str, Ladder]:
 
     def preconditioner(seed: int) -> AbstractAlgorithm[Any, Any, Any]:
         start = PreconditionedDescent(1, size=_POINTS, learning_rate=0.005, momentum=0.5)
-        objective, horizon = MeanLogLoss(floor=1e-9), ConstantHorizon(20)
+        objective, horizon = MeanLogLoss(floor=1e-9), ConstantHorizon(50)
         return _meta_train(
             start, operator, objective, horizon, Unrolled(max_norm=1.0), tasks=32, steps=2000, rate=0.01, seed=seed
         )
@@ -143,7 +143,7 @@ def _structured() -> dict[str, Ladder]:
         "diffusion": Ladder(
             preconditioner,
             Case(operator, 150, "other coefficients and forces"),
-            Case(Diffusion(_POINTS, contrast=0.5, reaction=50.0), 150, "another equation: with a reaction"),
+            Case(Diffusion(_POINTS, contrast=0.5, reaction=10.0), 150, "another equation: with a reaction"),
         ),
         "sparse coding": Ladder(
             shrinkage,
@@ -278,8 +278,8 @@ def run(*, full: bool = False) -> Report:
     claims.append(_claim("novel_worst", novel))
     notes = [
         f"Fewer steps: those that the best of {len(BASELINES)} baselines needs to its final loss, over ours to the "
-        f"same. Each baseline has the best of {_RATES.size} rates, on tasks for nothing else. A learner that never gets "
-        "there counts as 0. Losses are what tasks measure, geometric means over tasks; medians over "
+        f"same. Each baseline has the best of {_RATES.size} rates, on tasks for nothing else. A learner that never "
+        "gets there counts as 0. Losses are what tasks measure, geometric means over tasks; medians over "
         f"{_SEEDS} seeds of held-out tasks.",
         "Learners of the similar and related rungs are trained on the family of the similar one; neural ones go on "
         "from the pretrained weights. Novel: the pretrained weights as they are, guarded, without tuning.",

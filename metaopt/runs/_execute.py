@@ -86,7 +86,9 @@ def _checkpoint() -> str:
 def _finish(
     run: Run, result: MetaResult, explicit: dict[str, Any], folder: pathlib.Path, progress: bool
 ) -> Comparison | None:
-    save(folder / "learner.metaopt", result.learner, spec=explicit["learner"], metadata={"kind": "learner"})
+    facts = {"kind": "learner", "meta_steps": len(result.history.values), "seconds": round(result.seconds)}
+    curve = {"validations": result.history.validations, "best_step": result.best_step}
+    save(folder / "learner.metaopt", result.learner, spec=explicit["learner"], metadata={**facts, **curve})
     write_json(folder / "history.json", {"values": result.history.values, "validations": result.history.validations})
     print(_summary(result))
     comparison, written = None, ["learner.metaopt", "history.json"]
