@@ -16,6 +16,12 @@ BENCHMARKS: dict[str, Benchmark] = {
     "l2o-quadratics": Benchmark(
         "a learned LSTM on random quadratics against tuned Adam", "metaopt.bench._l2o:quadratics", 5
     ),
+    "l2o-ablation": Benchmark(
+        "what matters in meta-training: objective, estimator, augmentation and horizons, one at a time",
+        "metaopt.bench._ablation:run",
+        15,
+        "extra `data`",
+    ),
     "estimators": Benchmark(
         "bias and variance of the meta-gradient estimators on a problem with a known answer",
         "metaopt.bench._estimators:run",
