@@ -131,7 +131,7 @@ def run(*, full: bool = False) -> Report:
     notes = [
         f"One choice at a time: {BASE} is PES, the mean loss, horizons 100 to 600 and no augmentation, with "
         f"{setup.steps} meta-steps of 16 tasks. Losses are geometric means over {_TASKS} held-out tasks after "
-        f"{setup.horizon} steps, or 600; medians over {seeds} seeds, which have tasks of their own. What is judged is the "
+        f"{setup.horizon} steps, or 600; medians over {seeds} seeds, which have tasks of their own. Judged is the "
         "learner after the last meta-step.",
         f"Columns with `over` are ratios of final losses: above 1, {BASE} (or the best Adam) ends higher.",
         "All variants take the same number of inner steps, of which a pair of particles takes one together. Steps that "
