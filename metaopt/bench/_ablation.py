@@ -40,7 +40,7 @@ UNTRAINED = "untrained"
 ADAM = "adam"
 _TRUNCATION, _STD = 20, 0.01
 _TASKS, _TUNING_TASKS, _VALIDATION_TASKS = 32, 16, 8
-_RANGE = {"low": 0.1, "high": 10.0}
+_LOW, _HIGH = 0.1, 10.0
 
 # The final loss of each method: geometric means over the tasks of each seed.
 Finals: TypeAlias = Mapping[str, Float[np.ndarray, " seeds"]]
@@ -107,10 +107,10 @@ def variants(setup: Setup) -> list[Variant]:
         estimator("ES, horizon 200", ES(_STD), constant, base.tasks // 4, fewer),
         estimator("TruncatedUnroll", TruncatedUnroll(_TRUNCATION, remat=True), base.horizon, base.tasks, steps),
         estimator("Unrolled, horizon 200", Unrolled(remat=True, max_norm=1.0), constant, base.tasks // 4, fewer),
-        augmentation("parameters rescaled: global", Reparametrized(family, "global", **_RANGE)),
-        augmentation("parameters rescaled: tensor", Reparametrized(family, "tensor", **_RANGE)),
-        augmentation("parameters rescaled: parameter", Reparametrized(family, "parameter", **_RANGE)),
-        augmentation("loss rescaled", Rescaled(family, **_RANGE)),
+        augmentation("parameters rescaled: global", Reparametrized(family, "global", _LOW, _HIGH)),
+        augmentation("parameters rescaled: tensor", Reparametrized(family, "tensor", _LOW, _HIGH)),
+        augmentation("parameters rescaled: parameter", Reparametrized(family, "parameter", _LOW, _HIGH)),
+        augmentation("loss rescaled", Rescaled(family, _LOW, _HIGH)),
         augmentation("a quarter of the batch", ReducedBatch(family, 0.25)),
         horizon("200", constant),
         horizon("curriculum", LogUniformHorizon(25, 150), LogUniformHorizon(50, 300), base.horizon),
