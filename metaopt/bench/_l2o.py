@@ -30,7 +30,7 @@ _SEEDS = 5
 
 
 @dataclasses.dataclass(frozen=True)
-class _Setup:
+class Setup:
     """One experiment: what is trained, on what, and what it meets."""
 
     learner: AbstractAlgorithm[Any, Any, Any]
@@ -44,11 +44,15 @@ class _Setup:
     rates: np.ndarray
 
 
-def _meta_train(setup: _Setup) -> tuple[list[Learner], str]:
+def clipped_adam(rate: float) -> AbstractAlgorithm[Any, Any, Any]:
+    """The outer algorithm of all setups: Adam with a cosine schedule, its gradients clipped."""
+    return ClipByGlobalNorm(Cosine(from_optax(optax.adam, learning_rate=rate), final_fraction=0.03), 1.0)
+
+
+def _meta_train(setup: Setup) -> tuple[list[Learner], str]:
     """One learner per meta-training seed; all seeds share one compiled program."""
-    inner = Cosine(from_optax(optax.adam, learning_rate=setup.outer_rate), final_fraction=0.03)
-    outer = ClipByGlobalNorm(inner, 1.0)
-    learners, seconds, compiling, diverged = [], 0.0, 0.0, 0
+    outer, learners = clipped_adam(setup.outer_rate), []
+    seconds, compiling, diverged = 0.0, 0.0, 0
     for seed in range(_SEEDS):
         result = meta_train(
             Learner(setup.learner),
@@ -71,7 +75,7 @@ def _meta_train(setup: _Setup) -> tuple[list[Learner], str]:
     return learners, note
 
 
-def _compare(setup: _Setup, learners: list[Learner], horizons: tuple[int, ...]) -> Comparison:
+def _compare(setup: Setup, learners: list[Learner], horizons: tuple[int, ...]) -> Comparison:
     return compare(
         {"learned": learners},
         setup.held_out,
@@ -88,7 +92,7 @@ def _compare(setup: _Setup, learners: list[Learner], horizons: tuple[int, ...]) 
     )
 
 
-def _spread(values: np.ndarray) -> str:
+def spread(values: np.ndarray) -> str:
     low, high = float(np.min(values)), float(np.max(values))
     return f"over {values.size} meta-training seeds {low:.3g} to {high:.3g}"
 
@@ -96,7 +100,7 @@ def _spread(values: np.ndarray) -> str:
 def _speed_claim(name: str, comparison: Comparison, baseline: str) -> Claim:
     """Steps to the baseline's final loss: the median over meta-training seeds, each on tasks of its own."""
     found = comparison.speedup("learned", baseline)
-    note = f"{_spread(found.seeds)}; per task median {np.median(found.tasks):.3g}, won {100 * found.won:.0f}% of tasks"
+    note = f"{spread(found.seeds)}; per task median {np.median(found.tasks):.3g}, won {100 * found.won:.0f}% of tasks"
     return Claim(name, float(np.median(found.seeds)), note)
 
 
@@ -104,7 +108,7 @@ def _final_claim(name: str, comparison: Comparison, baseline: str) -> Claim:
     """The baseline's final loss over the learner's: geometric means over tasks, median over meta-training seeds."""
     ours, theirs = comparison.run("learned").final, comparison.run(baseline).final
     ratios = np.exp(np.mean(np.log(theirs) - np.log(ours), axis=1))
-    return Claim(name, float(np.median(ratios)), _spread(ratios))
+    return Claim(name, float(np.median(ratios)), spread(ratios))
 
 
 def _longer(comparison: Comparison, baselines: tuple[str, ...]) -> list[Claim]:
@@ -112,7 +116,7 @@ def _longer(comparison: Comparison, baselines: tuple[str, ...]) -> list[Claim]:
     claims = []
     for baseline in baselines:
         found = comparison.speedup("learned", baseline, horizon=3)
-        claims.append(Claim(f"steps_vs_{baseline}_at_3x", float(np.median(found.seeds)), _spread(found.seeds)))
+        claims.append(Claim(f"steps_vs_{baseline}_at_3x", float(np.median(found.seeds)), spread(found.seeds)))
     return claims
 
 
@@ -137,19 +141,24 @@ def _rows(comparison: Comparison) -> list[dict[str, Any]]:
     return rows
 
 
-def digits(*, full: bool = False) -> Report:
-    """Held-out handwritten digits: images and label permutations that meta-training has not seen."""
-    setup = _Setup(
+def digits_setup(steps: int) -> Setup:
+    """Handwritten digits, after so many meta-steps."""
+    return Setup(
         learner=Controller(0.05),
         problem=MetaProblem(DigitsMLP("train"), MeanLoss(), LogUniformHorizon(100, 600)),
         estimator=PES(0.01, 20),
-        steps=6000 if full else 2000,
+        steps=steps,
         outer_rate=3e-3,
         held_out=DigitsMLP("held_out"),
         horizon=200,
         baselines=("sgd", "momentum", "adam", "adamw", "adam_cosine"),
         rates=np.logspace(-3.5, 0.5, 17),
     )
+
+
+def digits(*, full: bool = False) -> Report:
+    """Held-out handwritten digits: images and label permutations that meta-training has not seen."""
+    setup = digits_setup(6000 if full else 2000)
     learners, note = _meta_train(setup)
     comparison = _compare(setup, learners, (1, 3))
     claims = [
@@ -164,7 +173,7 @@ def digits(*, full: bool = False) -> Report:
 
 def teacher_student(*, full: bool = False) -> Report:
     """Regression onto random teachers, 8-16-4, with fresh minibatches."""
-    setup = _Setup(
+    setup = Setup(
         learner=MLP(8, 2, momentum_decays=(0.9,), head=AdamHead(0.1), clock=HorizonClock()),
         # The logarithm of a minibatch loss, against our own advice: the losses fall by three orders of magnitude, and
         # what is compared in the end is the loss itself, on a batch that training does not see.
@@ -189,7 +198,7 @@ def teacher_student(*, full: bool = False) -> Report:
 
 def quadratics(*, full: bool = False) -> Report:
     """Random quadratics in ten dimensions, with a coordinatewise LSTM."""
-    setup = _Setup(
+    setup = Setup(
         learner=LSTM(20, 1, head=AdamHead(0.5), clock=HorizonClock()),
         problem=MetaProblem(Quadratics(10), MeanLogLoss(floor=1e-6), ConstantHorizon(100), tasks=32),
         estimator=Unrolled(max_norm=1.0),

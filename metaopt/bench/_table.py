@@ -31,6 +31,12 @@ BENCHMARKS: dict[str, Benchmark] = {
         15,
         "extra `data`; Celo's published weights, if they shall be compared with",
     ),
+    "l2o-ablation": Benchmark(
+        "what matters in meta-training: objective, estimator, augmentation and horizons, one at a time",
+        "metaopt.bench._ablation:run",
+        15,
+        "extra `data`",
+    ),
     "estimators": Benchmark(
         "bias and variance of the meta-gradient estimators on a problem with a known answer",
         "metaopt.bench._estimators:run",
