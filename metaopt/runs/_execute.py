@@ -86,7 +86,8 @@ def _checkpoint() -> str:
 def _finish(
     run: Run, result: MetaResult, explicit: dict[str, Any], folder: pathlib.Path, progress: bool
 ) -> Comparison | None:
-    facts = {"kind": "learner", "meta_steps": len(result.history.values), "seconds": round(result.seconds)}
+    # No times: a run that is repeated writes the same bytes.
+    facts = {"kind": "learner", "meta_steps": len(result.history.values)}
     curve = {"validations": result.history.validations, "best_step": result.best_step}
     save(folder / "learner.metaopt", result.learner, spec=explicit["learner"], metadata={**facts, **curve})
     write_json(folder / "history.json", {"values": result.history.values, "validations": result.history.validations})
