@@ -1,5 +1,6 @@
 """Settings shared by all tests: many faked devices, strict promotion, checked shapes, a cache of compiled programs."""
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -45,6 +46,20 @@ jaxtyping.install_import_hook(["metaopt", "metaopt_backends"], "tests._typecheck
 hypothesis.settings.register_profile("dev", deadline=None, max_examples=25)
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=10, derandomize=True, database=None)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+# A process may have 65530 memory mappings on Linux, and compilers crash beyond that. A compiled program has seven.
+_MAPPINGS = Path("/proc/self/maps")
+_MANY_MAPPINGS = 15_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_programs() -> Iterator[None]:
+    """Forget compiled programs when there are many; those worth keeping come back from the cache on disk."""
+    yield
+    if _MAPPINGS.exists() and _MAPPINGS.read_bytes().count(b"\n") > _MANY_MAPPINGS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
