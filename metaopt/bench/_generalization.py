@@ -6,40 +6,33 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax.random as jr
 import numpy as np
-import optax
-from jaxtyping import Float
+from jaxtyping import Float, ScalarLike
 
-from .._core import AbstractAlgorithm, Learner, from_optax
-from ..evaluate import speedup_at_target
-from ..evaluate._program import Programs, record_steps
+from .._core import AbstractAlgorithm
+from ..evaluate import BASELINES
 from ..l2o import load_published, pretrained
 from ..schedules import Cosine
+from ._field import Field, geometric
 from ._unseen import Unseen, unseen
 from .base import Claim, Report
 
 
 _SEEDS = 5
 _TASKS = 4
-_TUNING_TASKS = 4
 _RATES = np.logspace(-3.75, -0.25, 15)
 _RECORDS = 50
 
 
-def adam(rate: float) -> AbstractAlgorithm[Any, Any, Any]:
-    return from_optax(optax.adam, learning_rate=rate)
-
-
-def adamw_cosine(rate: float) -> AbstractAlgorithm[Any, Any, Any]:
-    return Cosine(from_optax(optax.adamw, learning_rate=rate))
+def adamw_cosine(rate: ScalarLike) -> AbstractAlgorithm[Any, Any, Any]:
+    return Cosine(BASELINES["adamw"](rate))
 
 
 @dataclasses.dataclass(frozen=True)
 class Curves:
     """Geometric means over the tasks of each seed, of one family."""
 
-    steps: np.ndarray
+    field: Field
     methods: dict[str, Float[np.ndarray, "seeds records"]]
     starts: Float[np.ndarray, " all_tasks"]
     ends: Float[np.ndarray, " all_tasks"]
@@ -59,31 +52,6 @@ def interquartile_mean(values: Any) -> float:
     return float(np.mean(ordered[cut : ordered.size - cut]))
 
 
-class _Field:
-    """All runs on one family; each method is compiled once."""
-
-    def __init__(self, case: Unseen) -> None:
-        self.family, self.steps = case.family, record_steps(case.steps, max(1, case.steps // _RECORDS))
-        self.programs = Programs()
-
-    def run(self, algorithm: AbstractAlgorithm[Any, Any, Any], seed: int, tasks: int) -> Float[np.ndarray, "tasks r"]:
-        keys = jr.split(jr.key(seed), tasks)
-        return self.programs.run(Learner(algorithm), self.family, keys, self.steps, np.ones(self.steps.size, bool))
-
-    def finals(self, make: Any) -> Float[np.ndarray, " rates"]:
-        """The final loss on the tuning tasks with each rate."""
-        return np.asarray([_mean(self.run(make(float(r)), 1000, _TUNING_TASKS))[-1] for r in _RATES])
-
-
-def _mean(values: Float[np.ndarray, "tasks records"]) -> Float[np.ndarray, " records"]:
-    with np.errstate(divide="ignore"):
-        return np.exp(np.mean(np.log(values), axis=0))
-
-
-def _speedups(ours: Float[np.ndarray, "seeds r"], theirs: Float[np.ndarray, "seeds r"], steps: Any) -> list[float]:
-    return [speedup_at_target(a, b, steps=steps) for a, b in zip(ours, theirs, strict=True)]
-
-
 def single_rate(finals: Mapping[str, Float[np.ndarray, " rates"]]) -> int:
     """The index of the rate that is best on all families together: by the mean logarithm of the final loss relative to
     that of the family's own best rate."""
@@ -100,22 +68,26 @@ def run(*, full: bool = False) -> Report:
         learned["celo"] = load_published(weights, kind="celo")
     if full:
         learned["small"] = pretrained("small")
-    fields = {name: _Field(case) for name, case in cases.items()}
-    adam_finals = {name: field.finals(adam) for name, field in fields.items()}
+    fields = {
+        name: Field(case.family, case.steps, every=max(1, case.steps // _RECORDS), tasks=_TASKS)
+        for name, case in cases.items()
+    }
+    adam, rates = BASELINES["adam"], [float(rate) for rate in _RATES]
+    adam_finals = {name: field.finals(adam, rates) for name, field in fields.items()}
     chosen = single_rate(adam_finals)
     found = {}
     for name, field in fields.items():
         methods = {
-            "adam": adam(float(_RATES[chosen])),
-            "tuned adam": adam(float(_RATES[np.argmin(adam_finals[name])])),
-            "tuned adamw + cosine": adamw_cosine(float(_RATES[np.argmin(field.finals(adamw_cosine))])),
+            "adam": adam(rates[chosen]),
+            "tuned adam": adam(rates[np.argmin(adam_finals[name])]),
+            "tuned adamw + cosine": adamw_cosine(rates[np.argmin(field.finals(adamw_cosine, rates))]),
             **learned,
         }
-        raw = {k: [field.run(v, seed, _TASKS) for seed in range(_SEEDS)] for k, v in methods.items()}
+        raw = {k: [field.run(v, seed) for seed in range(_SEEDS)] for k, v in methods.items()}
         ours = np.concatenate(raw["general"])
-        curves = {k: np.stack([_mean(each) for each in values]) for k, values in raw.items()}
-        found[name] = Curves(field.steps, curves, ours[:, 0], ours[:, -1])
-    return _report(found, cases, float(_RATES[chosen]))
+        curves = {k: np.stack([geometric(each) for each in values]) for k, values in raw.items()}
+        found[name] = Curves(field, curves, ours[:, 0], ours[:, -1])
+    return _report(found, cases, rates[chosen])
 
 
 def _report(found: Mapping[str, Curves], cases: Mapping[str, Unseen], rate: float) -> Report:
@@ -126,7 +98,7 @@ def _report(found: Mapping[str, Curves], cases: Mapping[str, Unseen], rate: floa
         for method, theirs in curves.methods.items():
             row[f"{method}: final"] = float(np.median(theirs[:, -1]))
             if method != "general":
-                fewer = _speedups(ours, theirs, curves.steps)
+                fewer = curves.field.speedups(list(ours), list(theirs))
                 row[f"{method}: fewer steps"] = float(np.median(fewer))
                 if method == "adam":
                     speedups.append(fewer)

@@ -5,15 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-import optax
 from jaxtyping import Float
 
-from .._core import AbstractAlgorithm, AbstractTaskFamily, ClipByGlobalNorm, Learner, from_optax
-from ..evaluate import speedup_at_target
-from ..evaluate._program import Programs, record_steps
+from .._core import AbstractAlgorithm, AbstractTaskFamily, ClipByGlobalNorm, Learner
+from ..evaluate import BASELINES
+from ..evaluate._baselines import Baseline
 from ..l2o import LossGuarded, PreconditionedDescent, pretrained
 from ..meta import (
     PES,
@@ -29,6 +27,7 @@ from ..meta import (
 )
 from ..schedules import Cosine
 from ..tasks import Diffusion, DigitsMLP, Generated, Mnist1D, Quadratics, SparseCoding
+from ._field import Field, geometric
 from ._sparse import trained_rule
 from ._unseen import unseen
 from .base import Claim, Report
@@ -39,25 +38,13 @@ _RATES = np.logspace(-3.5, 1.0, 16)
 _POINTS = 32
 
 
-def _sgd(rate: Any) -> AbstractAlgorithm[Any, Any, Any]:
-    return from_optax(optax.sgd, learning_rate=rate, momentum=0.9)
-
-
-def _adam(rate: Any) -> AbstractAlgorithm[Any, Any, Any]:
-    return from_optax(optax.adam, learning_rate=rate)
-
-
-def _adamw(rate: Any) -> AbstractAlgorithm[Any, Any, Any]:
-    return from_optax(optax.adamw, learning_rate=rate)
-
-
-def _plain_sgd(rate: Any) -> AbstractAlgorithm[Any, Any, Any]:
-    return from_optax(optax.sgd, learning_rate=rate)
-
-
-Maker = Callable[[Any], AbstractAlgorithm[Any, Any, Any]]
-_CONSTANT: dict[str, Maker] = {"sgd": _plain_sgd, "sgd + momentum": _sgd, "adam": _adam, "adamw": _adamw}
-BASELINES: dict[str, Maker] = {
+_CONSTANT: dict[str, Baseline] = {
+    "sgd": BASELINES["sgd"],
+    "sgd + momentum": BASELINES["momentum"],
+    "adam": BASELINES["adam"],
+    "adamw": BASELINES["adamw"],
+}
+PEERS: dict[str, Baseline] = {
     **_CONSTANT,
     **{f"{name} + cosine": (lambda rate, make=make: Cosine(make(rate))) for name, make in _CONSTANT.items()},
 }
@@ -101,7 +88,7 @@ def _meta_train(
     rate: float,
     seed: int,
 ) -> AbstractAlgorithm[Any, Any, Any]:
-    outer = ClipByGlobalNorm(Cosine(from_optax(optax.adam, learning_rate=rate), final_fraction=0.02), 1.0)
+    outer = ClipByGlobalNorm(Cosine(BASELINES["adam"](rate), final_fraction=0.02), 1.0)
     problem = MetaProblem(family, objective, horizon, tasks=tasks)
     result = meta_train(
         Learner(algorithm), problem, estimator=estimator, outer=outer, steps=steps, key=jr.key(seed), progress=False
@@ -191,39 +178,18 @@ class _Rung:
     """Baselines tuned once per family, and learners against them."""
 
     def __init__(self, case: Case) -> None:
-        self.case, self.programs = case, Programs()
-        self.steps = record_steps(case.steps, 1)
-        finals = {name: self._tune(make) for name, make in BASELINES.items()}
-        self.best = min(finals, key=lambda name: finals[name][1])
-        self.rate = finals[self.best][0]
-        self.curves = [self.run(BASELINES[self.best](jnp.asarray(self.rate)), seed) for seed in range(_SEEDS)]
-
-    def run(self, algorithm: AbstractAlgorithm[Any, Any, Any], seed: int, ours: bool = False) -> np.ndarray:
-        family = self.case.ours if ours and self.case.ours is not None else self.case.family
-        keys, everywhere = jr.split(jr.key(seed), self.case.tasks), np.ones(self.steps.size, bool)
-        return geometric(self.programs.run(Learner(algorithm), family, keys, self.steps, everywhere))
-
-    def _tune(self, make: Maker) -> tuple[float, float]:
-        last = np.zeros(self.steps.size, bool)
-        last[-1] = True
-        keys = jr.split(jr.key(1000), self.case.tasks)
-        found = []
-        for rate in _RATES:
-            algorithm = make(jnp.asarray(rate))
-            found.append(
-                float(geometric(self.programs.run(Learner(algorithm), self.case.family, keys, self.steps, last))[-1])
-            )
-        best = int(np.argmin(found))
-        return float(_RATES[best]), found[best]
+        self.case, self.field = case, Field(case.family, case.steps, every=1, tasks=case.tasks)
+        rates = [float(rate) for rate in _RATES]
+        finals = {name: self.field.finals(make, rates) for name, make in PEERS.items()}
+        self.best = min(finals, key=lambda name: float(np.min(finals[name])))
+        self.rate = rates[np.argmin(finals[self.best])]
+        peer = PEERS[self.best](self.rate)
+        self.curves = [geometric(self.field.run(peer, seed)) for seed in range(_SEEDS)]
 
     def speedups(self, learners: Sequence[AbstractAlgorithm[Any, Any, Any]]) -> Float[np.ndarray, " seeds"]:
-        ours = [self.run(learners[seed % len(learners)], seed, ours=True) for seed in range(_SEEDS)]
-        return np.asarray([speedup_at_target(a, b, steps=self.steps) for a, b in zip(ours, self.curves, strict=True)])
-
-
-def geometric(values: Float[np.ndarray, "tasks records"]) -> Float[np.ndarray, " records"]:
-    """The geometric mean over tasks; zero counts as the smallest number there is."""
-    return np.exp(np.mean(np.log(np.maximum(values, 1e-45)), axis=0))
+        own = [learners[seed % len(learners)] for seed in range(_SEEDS)]
+        ours = [geometric(self.field.run(each, i, seen_as=self.case.ours)) for i, each in enumerate(own)]
+        return self.field.speedups(ours, self.curves)
 
 
 def _row(rung: str, name: str, case: Case, field: _Rung, found: Float[np.ndarray, " seeds"]) -> dict[str, Any]:
@@ -273,13 +239,13 @@ def run(*, full: bool = False) -> Report:
     for name in ("logistic", "pinn", "convolutional"):
         case = Case(cases[name].family, cases[name].steps, cases[name].novelty, tasks=4)
         field = _Rung(case)
-        guarded = LossGuarded(pretrained("general"), Cosine(_adam(0.01)))
+        guarded = LossGuarded(pretrained("general"), Cosine(BASELINES["adam"](0.01)))
         bare = field.speedups([pretrained("general")])
         novel[name] = field.speedups([guarded])
         rows.append(_row("novel", name, case, field, novel[name]) | {"unguarded": float(np.median(bare))})
     claims.append(claim("novel_worst", novel, worst=True))
     notes = [
-        f"Fewer steps: those that the best of {len(BASELINES)} baselines needs to its final loss, over ours to the "
+        f"Fewer steps: those that the best of {len(PEERS)} baselines needs to its final loss, over ours to the "
         f"same. Each baseline has the best of {_RATES.size} rates, on tasks for nothing else. A learner that never "
         "gets there counts as 0. Losses are what tasks measure, geometric means over tasks; medians over "
         f"{_SEEDS} seeds of held-out tasks.",

@@ -145,8 +145,7 @@ class AdamHead(AbstractHead):
     def _log_schedule(self, step: Int[Array, ""], dtype: Any) -> Float[Array, ""]:
         if self.schedule == "constant":
             return jnp.zeros((), dtype)
-        x = self.clock.fraction(step, dtype)
-        return jnp.log(jnp.maximum((1 + jnp.cos(jnp.pi * x)) / 2, 1e-3))
+        return self.clock.log_cosine(step, dtype)
 
     def _control(self, param: Float[Array, "*p"], step: Int[Array, ""]) -> Float[Array, " outputs"]:
         first, second = self.controller

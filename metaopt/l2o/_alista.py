@@ -1,21 +1,18 @@
 """Learned ISTA whose matrix is not learned but computed."""
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, Scalar
+from jaxtyping import Array, Float
 
 from ._common import number, positive_log
 from ._unfolded import (
-    LayerState,
     Matrix,
     check_dictionary,
     check_support,
-    layer,
     least_coherent,
-    read,
     repeated,
-    selected,
-    shrink_outside,
 )
 from .base import AbstractUnfolded
 
@@ -82,22 +79,9 @@ class ALISTA(AbstractUnfolded):
         self.layers = repeated(own, depth)
         self.support = check_support(support)
 
-    def init(self, params: Float[Array, " n"], *, key: PRNGKeyArray | None = None) -> LayerState:
-        del params, key
-        return LayerState(jnp.zeros((), jnp.int32))
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.weights.shape
 
-    def step(
-        self,
-        state: LayerState,
-        params: Float[Array, " n"],
-        grads: Float[Array, " m"],
-        *,
-        value: Scalar | None = None,
-    ) -> tuple[LayerState, Float[Array, " n"]]:
-        del value
-        own = layer(self.layers, state.step)
-        x, residual = read(params, grads, self.weights.shape)
-        rate, threshold = (jnp.exp(leaf.astype(x.dtype)) for leaf in (own.log_rate, own.log_threshold))
-        moved = x - rate * (residual @ self.weights.astype(x.dtype))
-        new = shrink_outside(moved, threshold, *selected(self.support, state.step, x.size))
-        return LayerState(state.step + 1), new.astype(params.dtype)
+    def move(self, own: Any, x: Float[Array, " n"], residual: Float[Array, " m"]) -> Float[Array, " n"]:
+        return x - jnp.exp(own.log_rate.astype(x.dtype)) * (residual @ self.weights.astype(x.dtype))

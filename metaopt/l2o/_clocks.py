@@ -52,6 +52,10 @@ class HorizonClock(AbstractClock, AbstractPlanner):
         """The fraction $x$ of the steps that were taken, at most 1."""
         return jnp.minimum(step.astype(dtype) / self.horizon.astype(dtype), 1)
 
+    def log_cosine(self, step: Int[Array, ""], dtype: Any) -> Float[Array, ""]:
+        """The logarithm of a half cosine over the steps that there will be, which ends at 0.001."""
+        return jnp.log(jnp.maximum((1 + jnp.cos(jnp.pi * self.fraction(step, dtype))) / 2, 1e-3))
+
     def __call__(self, step: Int[Array, ""], dtype: Any) -> Float[Array, " size"]:
         x, t = self.fraction(step, dtype), step.astype(dtype) + 1
         left = 1 - x + 1 / self.horizon.astype(dtype)

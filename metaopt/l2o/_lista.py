@@ -1,24 +1,18 @@
 """ISTA, all of whose matrices are learned."""
 
-from typing import cast
+from typing import Any, cast
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, Scalar
+from jaxtyping import Array, Float
 
 from ._common import number, positive_log
 from ._unfolded import (
-    LayerState,
     Matrix,
     check_dictionary,
     check_support,
-    layer,
     lipschitz,
-    read,
     repeated,
-    selected,
-    shrink_outside,
 )
 from .base import AbstractUnfolded
 
@@ -92,23 +86,13 @@ class LISTA(AbstractUnfolded):
         self.layers = repeated(_Layers(None if tied else matrices, positive_log(rate * weight, "weight")), depth)
         self.support = check_support(support)
 
-    def init(self, params: Float[Array, " n"], *, key: PRNGKeyArray | None = None) -> LayerState:
-        del params, key
-        return LayerState(jnp.zeros((), jnp.int32))
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._matrices(self.layers).weights.shape[-2:]
 
-    def step(
-        self,
-        state: LayerState,
-        params: Float[Array, " n"],
-        grads: Float[Array, " m"],
-        *,
-        value: Scalar | None = None,
-    ) -> tuple[LayerState, Float[Array, " n"]]:
-        del value
-        own = layer(self.layers, state.step)
-        matrices = cast(_Matrices, self.shared if own.matrices is None else own.matrices)
-        x, residual = read(params, grads, matrices.weights.shape)
-        moved = matrices.memory.astype(x.dtype) @ x - residual @ matrices.weights.astype(x.dtype)
-        threshold = jnp.exp(own.log_threshold.astype(x.dtype))
-        new = shrink_outside(moved, threshold, *selected(self.support, state.step, x.size))
-        return LayerState(state.step + 1), new.astype(params.dtype)
+    def _matrices(self, own: _Layers) -> _Matrices:
+        return cast(_Matrices, self.shared if own.matrices is None else own.matrices)
+
+    def move(self, own: Any, x: Float[Array, " n"], residual: Float[Array, " m"]) -> Float[Array, " n"]:
+        matrices = self._matrices(own)
+        return matrices.memory.astype(x.dtype) @ x - residual @ matrices.weights.astype(x.dtype)

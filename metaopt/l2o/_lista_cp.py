@@ -1,24 +1,19 @@
 """ISTA with a learned matrix in the place of the transposed dictionary."""
 
-from typing import cast
+from typing import Any, cast
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, Scalar
+from jaxtyping import Array, Float
 
 from ._common import number, positive_log
 from ._unfolded import (
-    LayerState,
     Matrix,
     check_dictionary,
     check_support,
-    layer,
     least_coherent,
     lipschitz,
-    read,
     repeated,
-    selected,
-    shrink_outside,
 )
 from .base import AbstractUnfolded
 
@@ -91,23 +86,12 @@ class LISTACP(AbstractUnfolded):
         self.layers = repeated(own, depth)
         self.support = check_support(support)
 
-    def init(self, params: Float[Array, " n"], *, key: PRNGKeyArray | None = None) -> LayerState:
-        del params, key
-        return LayerState(jnp.zeros((), jnp.int32))
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._weights(self.layers).shape[-2:]
 
-    def step(
-        self,
-        state: LayerState,
-        params: Float[Array, " n"],
-        grads: Float[Array, " m"],
-        *,
-        value: Scalar | None = None,
-    ) -> tuple[LayerState, Float[Array, " n"]]:
-        del value
-        own = layer(self.layers, state.step)
-        weights = cast(Array, self.shared if own.weights is None else own.weights)
-        x, residual = read(params, grads, weights.shape)
-        rate, threshold = (jnp.exp(leaf.astype(x.dtype)) for leaf in (own.log_rate, own.log_threshold))
-        moved = x - rate * (residual @ weights.astype(x.dtype))
-        new = shrink_outside(moved, threshold, *selected(self.support, state.step, x.size))
-        return LayerState(state.step + 1), new.astype(params.dtype)
+    def _weights(self, own: _Layers) -> Array:
+        return cast(Array, self.shared if own.weights is None else own.weights)
+
+    def move(self, own: Any, x: Float[Array, " n"], residual: Float[Array, " m"]) -> Float[Array, " n"]:
+        return x - jnp.exp(own.log_rate.astype(x.dtype)) * (residual @ self._weights(own).astype(x.dtype))

@@ -2,8 +2,9 @@
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Scalar
+from jaxtyping import Array, Float, Scalar
 
+from .._core._trees import select
 from ._common import number
 
 
@@ -48,7 +49,7 @@ class LossMemory(eqx.Module):
             slow,
             noise,
         )
-        return _choose(fine, seen, self)
+        return select(fine, seen, self)
 
     def features(self) -> Float[Array, " features"]:
         """Features that do not change when the losses are scaled or shifted: whether they fall, in units of their
@@ -60,8 +61,3 @@ class LossMemory(eqx.Module):
         place = jnp.clip((self.fast - self.best) / scale, 0, 2)
         noise = jnp.clip(jnp.log(jnp.maximum(self.noise, tiny) / scale) / 4, -2, 2)
         return jnp.where(self.count > 1, jnp.stack([trend, place, noise]), 0.0)
-
-
-def _choose(condition: Bool[Array, ""], new: LossMemory, old: LossMemory) -> LossMemory:
-    fields = ("count", "first", "best", "fast", "slow", "noise")
-    return LossMemory(*[jnp.where(condition, getattr(new, f), getattr(old, f)) for f in fields])

@@ -3,19 +3,15 @@
 from importlib import resources
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+from jaxtyping import Array
 
-from .._core import AbstractAlgorithm, Learner, load
+from .._core import AbstractAlgorithm, Learner, load, read_header
 from ._recurrent_controller import RecurrentController
 
 
-# What `learner.algorithm` of the runs `pretrain-general` and `pretrain-small` says.
-_RULES: dict[str, dict[str, Any]] = {
-    "general": {"hidden_size": 16},
-    "small": {"hidden_size": 8, "iterations": 0},
-}
+_NAMES = ("general", "small")
 
 
 def pretrained(name: str = "general") -> AbstractAlgorithm[Any, Any, Any]:
@@ -39,12 +35,15 @@ def pretrained(name: str = "general") -> AbstractAlgorithm[Any, Any, Any]:
 
     - `ValueError`: if there is no such optimizer.
     """
-    if name not in _RULES:
-        known = ", ".join(f"`{word}`" for word in _RULES)
+    if name not in _NAMES:
+        known = ", ".join(f"`{word}`" for word in _NAMES)
         raise ValueError(f"`name` must be one of {known}, but {name!r} was given.")
-    rule = RecurrentController(**_RULES[name])
-    # Weights are stored in single precision, whatever the precision of the moment.
-    like = jtu.tree_map(lambda x: x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x, Learner(rule))
     with resources.as_file(resources.files("metaopt.l2o").joinpath("weights", f"{name}.metaopt")) as path:
-        learner = load(path, like)
-    return jax.tree.map(jnp.asarray, learner.algorithm)
+        options = read_header(path)["metadata"]["spec"]["algorithm"]
+        rule = RecurrentController(**{key: given for key, given in options.items() if key != "name"})
+        return load(path, jtu.tree_map(_single, Learner(rule))).algorithm
+
+
+def _single(x: Array) -> Array:
+    """Weights are stored in single precision, whatever the precision of the moment."""
+    return x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x

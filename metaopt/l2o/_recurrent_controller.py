@@ -12,9 +12,12 @@ from .._core import AbstractAlgorithm
 from ._adam_head import SHAPE_FEATURES, shape_features
 from ._clocks import HORIZON_FEATURES, HorizonClock
 from ._common import (
+    CellState,
+    average,
     complement,
     correction,
     default_key,
+    finish,
     init_tensors,
     log_complement,
     match_real,
@@ -185,12 +188,12 @@ class RecurrentController(AbstractAlgorithm[_State, PyTree, PyTree]):
         ):
             control, units = controls[:, i].astype(param.dtype), hidden[:, :, i].astype(param.dtype)
             tensors.append(_Memory(momenta, second, units, old.rate + 0.1 * jnp.tanh(control[6])))
-            new.append(self._move(param, seen, control, old.rate, state.step).astype(matched.leaves[i].param.dtype))
-        return _State(state.step + 1, matched.put(state.tensors, tensors), losses), matched.rebuild(new)
+            new.append(self._move(param, seen, control, old.rate, state.step))
+        cells, params = finish(CellState(state.step, state.tensors), matched, tensors, new)
+        return _State(cells.step, cells.tensors, losses), params
 
     def _average(self, old: _Memory, grad: Float[Array, "*p"]) -> tuple[Float[Array, "3 *p"], Float[Array, "*p"]]:
-        fresh = complement(self.momentum_decays, grad).reshape(-1, *(1,) * grad.ndim)
-        momenta = old.momenta + fresh * (grad[None] - old.momenta)
+        momenta = average(complement(self.momentum_decays, grad), old.momenta, grad)
         return momenta, old.second + complement(self.second_decay, grad) * (jnp.square(grad) - old.second)
 
     def _directions(
@@ -234,8 +237,7 @@ class RecurrentController(AbstractAlgorithm[_State, PyTree, PyTree]):
             weight = jax.nn.sigmoid(self.orthogonality.astype(param.dtype) + mixing)
             turned = _ORTHOGONAL_SIZE * unit_orthogonal(direction, self.iterations)
             direction = direction + weight * (turned - direction)
-        fraction = self.clock.fraction(step, param.dtype)
-        schedule = jnp.log(jnp.maximum((1 + jnp.cos(jnp.pi * fraction)) / 2, 1e-3))
+        schedule = self.clock.log_cosine(step, param.dtype)
         log_rate = jnp.clip(self.log_rate.astype(param.dtype) + schedule + rated + rate, -14, 4)
         scaled = param * jax.lax.rsqrt(_mean(jnp.square(param)) + 1e-4)
         return param - jnp.exp(log_rate) * (direction + decay * scaled)

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
+from ._unfolded import LayerState, layer, read, selected, shrink_outside
 
 
 class AbstractHead(eqx.Module):
@@ -77,18 +79,58 @@ class AbstractClock(eqx.Module):
         """The features when `step` steps were taken before this one."""
 
 
-class AbstractUnfolded(AbstractAlgorithm[Any, Array, Array]):
+class AbstractUnfolded(AbstractAlgorithm[LayerState, Array, Array]):
     """An iterative algorithm with learned numbers for each of its first steps, which are then called layers.
 
-    Past its depth the last layer is taken again. [`metaopt.meta.train_unfolded`][] trains one layer after the other.
+    A layer moves, and shrinks the result outside of the selected support. Past its depth the last layer is taken again.
+    [`metaopt.meta.train_unfolded`][] trains one layer after the other.
     """
 
-    layers: eqx.AbstractVar[PyTree]
-    """What each layer has of its own: arrays with one entry per layer on the leading axis."""
+    layers: eqx.AbstractVar[Any]
+    """What each layer has of its own: arrays with one entry per layer on the leading axis, `log_threshold` for one."""
+
     shared: eqx.AbstractVar[PyTree]
     """What is learned and shared by all layers."""
+
+    support: eqx.AbstractVar[tuple[float, float] | None]
+    """The share of entries that is not shrunk, per layer and at most."""
+
+    @property
+    @abc.abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """That of the dictionary."""
+
+    @abc.abstractmethod
+    def move(self, own: Any, x: Float[Array, " n"], residual: Float[Array, " m"]) -> Float[Array, " n"]:
+        """Where a layer goes before it shrinks.
+
+        **Arguments:**
+
+        - `own`: the entry of `layers`.
+        - `x`, `residual`: in the dtype that is computed in.
+        """
 
     @property
     def depth(self) -> int:
         """How many layers there are."""
         return jtu.tree_leaves(self.layers)[0].shape[0]
+
+    def init(self, params: Float[Array, " n"], *, key: PRNGKeyArray | None = None) -> LayerState:
+        del params, key
+        return LayerState(jnp.zeros((), jnp.int32))
+
+    def step(
+        self,
+        state: LayerState,
+        params: Float[Array, " n"],
+        grads: Float[Array, " m"],
+        *,
+        value: Scalar | None = None,
+    ) -> tuple[LayerState, Float[Array, " n"]]:
+        del value
+        own = layer(self.layers, state.step)
+        x, residual = read(params, grads, self.shape)
+        threshold = jnp.exp(own.log_threshold.astype(x.dtype))
+        moved = self.move(own, x, residual)
+        new = shrink_outside(moved, threshold, *selected(self.support, state.step, x.size))
+        return LayerState(state.step + 1), new.astype(params.dtype)

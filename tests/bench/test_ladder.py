@@ -1,8 +1,10 @@
 import numpy as np
 
+from metaopt.bench._field import Field, geometric
 from metaopt.bench._generalization import Curves, _report, interquartile_mean, single_rate
-from metaopt.bench._ladder import claim, geometric
+from metaopt.bench._ladder import claim
 from metaopt.bench._unseen import unseen
+from metaopt.tasks import Quadratics
 
 
 def test_claims_take_the_middle_or_the_worst_family():
@@ -27,16 +29,16 @@ def test_one_rate_for_all_families():
 
 
 def test_a_report_counts_what_diverged_and_compares_with_celo():
-    steps = np.asarray([0, 10, 20])
+    field = Field(Quadratics(2), 20, every=10, tasks=4)
     fast, slow = np.asarray([[4.0, 1.0, 0.5]] * 5), np.asarray([[4.0, 2.0, 1.0]] * 5)
     methods = {"adam": slow, "general": fast, "celo": slow}
     ends = np.asarray([0.5, np.inf, 9.0, 1.0])
-    curves = Curves(steps, methods, np.full(4, 4.0), ends)
+    curves = Curves(field, methods, np.full(4, 4.0), ends)
     report = _report({"wide": curves, "deep": curves}, unseen(), 0.01)
     values = {claim.id: claim.value for claim in report.claims}
     assert values == {"iqm_speedup_vs_adam": 2.0, "iqm_final_vs_celo": 2.0, "diverged": 4.0}
     assert report.rows[0]["adam: fewer steps"] == 2.0 and len(report.rows) == 2
-    without = Curves(steps, {"adam": slow, "general": fast}, np.full(4, 4.0), np.ones(4))
+    without = Curves(field, {"adam": slow, "general": fast}, np.full(4, 4.0), np.ones(4))
     report = _report({"wide": without}, unseen(), 0.01)
     assert {claim.id for claim in report.claims} == {"iqm_speedup_vs_adam", "diverged"}
     assert any("METAOPT_CELO" in note for note in report.notes)

@@ -11,6 +11,16 @@ from jaxtyping import Array, Float
 import metaopt
 
 
+class Random(metaopt.AbstractAlgorithm):
+    """Holds a key, as states may."""
+
+    def init(self, params, *, key=None):
+        return jr.key(0)
+
+    def step(self, state, params, grads, *, value=None):
+        return jr.fold_in(state, 1), params - grads
+
+
 class Bad(metaopt.AbstractAlgorithm):
     """What a learned rule may do where it was not trained."""
 

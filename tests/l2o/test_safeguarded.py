@@ -12,7 +12,7 @@ import metaopt
 from metaopt.l2o import Safeguarded
 from metaopt.schedules import Cosine
 from metaopt.tasks import Quadratics
-from tests.l2o._rules import DIVERGING, KINDS, Bad, follow, ridge
+from tests.l2o._rules import DIVERGING, KINDS, Bad, Random, follow, ridge
 
 
 STEPS = 400
@@ -210,15 +210,6 @@ def test_by_value_it_needs_the_value():
 
 
 def test_state_and_parameters_can_be_donated():
-    class Random(metaopt.AbstractAlgorithm):
-        """Holds a key, as states may."""
-
-        def init(self, params, *, key=None):
-            return jr.key(0)
-
-        def step(self, state, params, grads, *, value=None):
-            return jr.fold_in(state, 1), params - grads
-
     algorithm, params = Safeguarded(Random(), SGD), jnp.ones(2)
     step = jax.jit(lambda *x: algorithm.step(*x, value=jnp.asarray(1.0)), donate_argnums=(0, 1))
     _, new = step(algorithm.init(params), params, jnp.full(2, 0.5))
