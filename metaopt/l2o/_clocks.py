@@ -56,6 +56,11 @@ class HorizonClock(AbstractClock, AbstractPlanner):
         """The logarithm of a half cosine over the steps that there will be, which ends at 0.001."""
         return jnp.log(jnp.maximum((1 + jnp.cos(jnp.pi * self.fraction(step, dtype))) / 2, 1e-3))
 
+    def log_warmup(self, step: Int[Array, ""], part: float, dtype: Any) -> Float[Array, ""]:
+        """The logarithm of a line that rises to 1 over this part of the steps that there will be."""
+        steps = jnp.maximum(part * self.horizon.astype(dtype), 1)
+        return jnp.log(jnp.minimum((step.astype(dtype) + 1) / steps, 1))
+
     def __call__(self, step: Int[Array, ""], dtype: Any) -> Float[Array, " size"]:
         x, t = self.fraction(step, dtype), step.astype(dtype) + 1
         left = 1 - x + 1 / self.horizon.astype(dtype)

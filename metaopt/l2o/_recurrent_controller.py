@@ -72,8 +72,8 @@ class RecurrentController(AbstractAlgorithm[_State, PyTree, PyTree]):
 
     where $\mathrm{ortho}$ moves the singular values of a matrix near 1 by Newton-Schulz iterations and scales the
     result to a root mean square of 1 (all axes but the last are taken together), $w = 0$ for tensors of less than two
-    axes, and $a$ is a half cosine that ends at 0.001. The controls $c$ come from one LSTM with a state per tensor. It
-    sees the time, the shape, the sizes of $\theta$, of the gradient and of its averages relative to $\sqrt{\hat v}$,
+    axes, and $a$ rises linearly over the first part of the steps and then falls as a half cosine that ends at 0.001.
+    The controls $c$ come from one LSTM with a state per tensor. It sees the time, the shape, the sizes of $\theta$, of the gradient and of its averages relative to $\sqrt{\hat v}$,
     the cosines between them, the mean of all this over the tensors, and how the losses fall. None of that changes when
     the loss is scaled. All controls start near zero.
 
@@ -105,6 +105,7 @@ class RecurrentController(AbstractAlgorithm[_State, PyTree, PyTree]):
     momentum_decays: Float[Array, " 3"]
     second_decay: Float[Array, ""]
     iterations: int = eqx.field(static=True)
+    warmup: float = eqx.field(static=True)
 
     def __init__(
         self,
@@ -115,6 +116,7 @@ class RecurrentController(AbstractAlgorithm[_State, PyTree, PyTree]):
         second_decay: float = 0.99,
         orthogonality: float = 3.0,
         iterations: int = 5,
+        warmup: float = 0.03,
         horizon: int = 1000,
         key: PRNGKeyArray | None = None,
     ):
@@ -126,13 +128,14 @@ class RecurrentController(AbstractAlgorithm[_State, PyTree, PyTree]):
         - `second_decay`: Adam's $\\beta_2$.
         - `orthogonality`: $\\omega$; a large negative number gives Adam.
         - `iterations`: of Newton and Schulz; with 0 no tensor is orthogonalized.
+        - `warmup`: over which part of the steps the rate rises; with 0 it starts at its highest.
         - `horizon`: how many steps there will be; the drivers set it.
         - `key`: draws the weights; the same weights each time if it is left out.
 
         **Raises:**
 
-        - `ValueError`: for a rate or a size that is not positive, a decay outside of $[0, 1)$, or momentum decays that
-            are not three.
+        - `ValueError`: for a rate or a size that is not positive, a decay or `warmup` outside of $[0, 1)$, or momentum
+            decays that are not three.
         """
         if len(momentum_decays) != 3:
             raise ValueError(
@@ -140,6 +143,8 @@ class RecurrentController(AbstractAlgorithm[_State, PyTree, PyTree]):
             )
         if iterations < 0:
             raise ValueError(f"`iterations` must be at least 0, but {iterations} was given.")
+        if not 0 <= warmup < 1:
+            raise ValueError(f"`warmup` must be at least 0 and less than 1, but {warmup} was given.")
         shared = HORIZON_FEATURES + LOSS_FEATURES + _TENSOR_FEATURES
         self.network = Recurrent.create(
             SHAPE_FEATURES + _TENSOR_FEATURES + shared,
@@ -154,7 +159,7 @@ class RecurrentController(AbstractAlgorithm[_State, PyTree, PyTree]):
         self.orthogonality = number(orthogonality)
         self.momentum_decays = log_complement(momentum_decays, "momentum_decays")
         self.second_decay = log_complement(second_decay, "second_decay")
-        self.iterations = iterations
+        self.iterations, self.warmup = iterations, warmup
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _State:
         del key
@@ -237,7 +242,7 @@ class RecurrentController(AbstractAlgorithm[_State, PyTree, PyTree]):
             weight = jax.nn.sigmoid(self.orthogonality.astype(param.dtype) + mixing)
             turned = _ORTHOGONAL_SIZE * unit_orthogonal(direction, self.iterations)
             direction = direction + weight * (turned - direction)
-        schedule = self.clock.log_cosine(step, param.dtype)
+        schedule = self.clock.log_cosine(step, param.dtype) + self.clock.log_warmup(step, self.warmup, param.dtype)
         log_rate = jnp.clip(self.log_rate.astype(param.dtype) + schedule + rated + rate, -14, 4)
         scaled = param * jax.lax.rsqrt(_mean(jnp.square(param)) + 1e-4)
         return param - jnp.exp(log_rate) * (direction + decay * scaled)

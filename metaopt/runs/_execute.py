@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.random as jr
 
-from .._core import Learner, save
+from .._core import Learner, load, save
 from ..evaluate import Comparison, compare, plot, write_json
 from ..meta import MetaResult, meta_train
 from ..meta._task_parallel import shared_mesh
@@ -57,11 +57,13 @@ def execute(
     - [`metaopt.spec.SpecError`][]: if the spec is wrong, or differs from that of the run to resume in more than
         `steps`, `evaluation` and `description`; if one process should go on where many had begun, or the reverse.
     - `FileExistsError`: if the folder holds something already.
-    - `OSError`: if the folder cannot be written.
-    - [`metaopt.CheckpointError`][]: if the checkpoint to resume from is damaged.
+    - `OSError`: if the folder cannot be written, or the learner to start from cannot be read.
+    - [`metaopt.CheckpointError`][]: if the checkpoint to resume from is damaged, or the learner to start from is of
+        another kind.
     """
     run = build(spec, Run, registry=registry)
     explicit = normalize(spec, Run, registry=registry)
+    _start(run)
     _check_estimator(run)
     folder = pathlib.Path(out)
     if jax.process_index() == 0:
@@ -134,7 +136,7 @@ def _prepare(folder: pathlib.Path, explicit: dict[str, Any], resume: bool) -> No
 
 def _train(run: Run, checkpoint: pathlib.Path, resume: bool, progress: bool) -> MetaResult:
     return meta_train(
-        run.learner,
+        _start(run),
         run.problem,
         estimator=run.estimator,
         outer=run.outer,
@@ -147,6 +149,10 @@ def _train(run: Run, checkpoint: pathlib.Path, resume: bool, progress: bool) -> 
         resume=resume,
         progress=progress,
     )
+
+
+def _start(run: Run) -> Learner:
+    return run.learner if run.start is None else load(run.start, run.learner)
 
 
 def _summary(result: MetaResult) -> str:

@@ -58,6 +58,7 @@ class Run:
     - `learner`, `problem`, `estimator`, `outer`, `steps`: the arguments of [`metaopt.meta_train`][].
     - `description`: what the run is, in a sentence.
     - `seed`: the seed of everything.
+    - `start`: the file of a saved learner of this kind, whose numbers to go on from.
     - `validation`, `validation_tasks`: held-out tasks on which the best learner is chosen, and how many of them.
     - `validation_steps`: the budget of one of those; by default the longest horizon of training.
     - `evaluation`: the comparison at the end.
@@ -70,6 +71,7 @@ class Run:
     steps: int
     description: str = ""
     seed: int = 0
+    start: str | None = None
     validation: AbstractTaskFamily | Mixture | None = None
     validation_tasks: int = 32
     validation_steps: int | None = None
