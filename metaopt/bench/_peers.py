@@ -18,6 +18,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .._core._cache import cache_folder
+
 
 SCRIPTS = Path(__file__).parent / "peers"
 
@@ -37,9 +39,9 @@ class PeerFailed(RuntimeError):
 def environment(name: str, requirements: Sequence[str], *, no_deps: Sequence[str] = ()) -> Path:
     r"""The Python interpreter of a peer's virtual environment, built if need be.
 
-    The environment lies in `metaopt/peers/` inside the user's cache folder
-    (`$XDG_CACHE_HOME`, else `~/.cache`), under a name that holds a digest of the
-    requirements and of the Python version: a changed list makes a new environment. A
+    The environment lies in `peers/` in `METAOPT_CACHE`, or else in `metaopt/` in the
+    user's cache folder (`XDG_CACHE_HOME`, else `~/.cache`), under a name that holds a
+    digest of the requirements and of the Python version: a changed list makes a new environment. A
     marker file is written last, so an interrupted build is started again, and a lock
     makes a second process wait for the first. Nothing is printed but one line on
     standard error when a build starts, for it may take minutes.
@@ -66,7 +68,7 @@ def environment(name: str, requirements: Sequence[str], *, no_deps: Sequence[str
         "machine": f"{sys.platform}-{platform.machine()}",
     }
     digest = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
-    folder = _cache() / f"{name}-{digest}"
+    folder = cache_folder("peers") / f"{name}-{digest}"
     python = _python(folder)
     if (folder / _MARKER).exists() and python.exists():
         return python
@@ -78,7 +80,7 @@ def environment(name: str, requirements: Sequence[str], *, no_deps: Sequence[str
     except OSError as error:
         raise PeerUnavailable(
             f"the environment of `{name}` could not be built in `{folder}`: {error}. "
-            "Set `XDG_CACHE_HOME` to a folder that can be written."
+            "Set `METAOPT_CACHE` to a folder that can be written."
         ) from error
     return python
 
@@ -160,13 +162,6 @@ def opifex() -> Path:
         [jax, "flax>=0.12", "optax>=0.2.6", "optimistix", "orbax-checkpoint", "psutil"],
         no_deps=["opifex==0.2.0", "calibrax==0.1.1"],
     )
-
-
-def _cache() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME", "")
-    # The specification of XDG_CACHE_HOME asks to ignore a relative path.
-    base = Path(root) if os.path.isabs(root) else Path("~/.cache").expanduser()
-    return base / "metaopt" / "peers"
 
 
 def _python(folder: Path) -> Path:

@@ -2,8 +2,6 @@
 
 import dataclasses
 import hashlib
-import os
-import pathlib
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -18,6 +16,7 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from .._core import AbstractAlgorithm, CheckpointError, from_optax, load, save
+from .._core._cache import cache_folder
 from ..l2o import ALISTA, FISTA, ISTA, LISTA, LISTACP, AbstractUnfolded
 from ..meta import train_unfolded
 from ..schedules import Cosine
@@ -65,11 +64,6 @@ def _labels(tree: PyTree) -> PyTree[str]:
     return jtu.tree_map(lambda x: "matrix" if x.ndim > 1 else "number", tree)
 
 
-def _cache() -> pathlib.Path:
-    base = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    return pathlib.Path(os.environ.get("METAOPT_CACHE") or base / "metaopt") / "l2o-sparse"
-
-
 def trained_rule(name: str, family: SparseCoding, seed: int) -> tuple[AbstractUnfolded, float]:
     """A trained rule, of the cache if it is there, and how many seconds its training took, then or now."""
     recipe = _RECIPES[name]
@@ -78,7 +72,7 @@ def trained_rule(name: str, family: SparseCoding, seed: int) -> tuple[AbstractUn
     digest = hashlib.sha256(f"{eqx.tree_pformat(rule)} {numbers} {family} {seed}".encode())
     for leaf in jtu.tree_leaves(rule):
         digest.update(np.asarray(leaf).tobytes())
-    file = _cache() / f"{name.lower()}-{digest.hexdigest()[:12]}.metaopt"
+    file = cache_folder("l2o-sparse") / f"{name.lower()}-{digest.hexdigest()[:12]}.metaopt"
     try:
         return load(file, (rule, 0.0))
     except CheckpointError:
@@ -236,7 +230,7 @@ def run(*, full: bool = False) -> Report:
         f"over {seeds} training seed(s); ISTA and FISTA with the best of {_WEIGHTS.size} weights for {_DEPTH} steps.",
         f"ISTA and FISTA steps: to the error of the rule after {_DEPTH} layers, on {_COUNTED} signals of each set, "
         f"with the best weight for just that, rate 1/L, at most {_CAP} steps.",
-        f"Trained rules are kept in {_cache()}. To train them again: `rm -r {_cache()}`.",
+        "Trained rules are kept in {0}. To train them again: `rm -r {0}`.".format(cache_folder("l2o-sparse")),
     ]
     return Report(list(range(seeds)), rows, claims, notes)
 

@@ -14,7 +14,7 @@ from ._recurrent_controller import RecurrentController
 _NAMES = ("general", "small")
 
 
-def pretrained(name: str = "general") -> AbstractAlgorithm[Any, Any, Any]:
+def pretrained(name: str = "general", *, warmup: float = 0.03) -> AbstractAlgorithm[Any, Any, Any]:
     """Load a learned optimizer whose weights come with metaopt: ready for tasks of your own, without tuning.
 
     - `"general"`: a [`metaopt.l2o.RecurrentController`][] that orthogonalizes the steps of matrices.
@@ -26,6 +26,8 @@ def pretrained(name: str = "general") -> AbstractAlgorithm[Any, Any, Any]:
     **Arguments:**
 
     - `name`: which.
+    - `warmup`: over which part of the steps the rate rises. They were trained without (0), but then one deep network in
+        some dozens collapses.
 
     **Returns:**
 
@@ -33,14 +35,15 @@ def pretrained(name: str = "general") -> AbstractAlgorithm[Any, Any, Any]:
 
     **Raises:**
 
-    - `ValueError`: if there is no such optimizer.
+    - `ValueError`: if there is no such optimizer, or `warmup` is outside of $[0, 1)$.
     """
     if name not in _NAMES:
         known = ", ".join(f"`{word}`" for word in _NAMES)
         raise ValueError(f"`name` must be one of {known}, but {name!r} was given.")
     with resources.as_file(resources.files("metaopt.l2o").joinpath("weights", f"{name}.metaopt")) as path:
         options = read_header(path)["metadata"]["spec"]["algorithm"]
-        rule = RecurrentController(**{key: given for key, given in options.items() if key != "name"})
+        given = {key: value for key, value in options.items() if key not in ("name", "warmup")}
+        rule = RecurrentController(**given, warmup=warmup)
         return load(path, jtu.tree_map(_single, Learner(rule))).algorithm
 
 

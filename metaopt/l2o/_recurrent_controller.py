@@ -73,9 +73,9 @@ class RecurrentController(AbstractAlgorithm[_State, PyTree, PyTree]):
     where $\mathrm{ortho}$ moves the singular values of a matrix near 1 by Newton-Schulz iterations and scales the
     result to a root mean square of 1 (all axes but the last are taken together), $w = 0$ for tensors of less than two
     axes, and $a$ rises linearly over the first part of the steps and then falls as a half cosine that ends at 0.001.
-    The controls $c$ come from one LSTM with a state per tensor. It sees the time, the shape, the sizes of $\theta$, of the gradient and of its averages relative to $\sqrt{\hat v}$,
-    the cosines between them, the mean of all this over the tensors, and how the losses fall. None of that changes when
-    the loss is scaled. All controls start near zero.
+    The controls $c$ come from one LSTM with a state per tensor. It sees the time, the shape, the sizes of $\theta$, of
+    the gradient and of its averages relative to $\sqrt{\hat v}$, the cosines between them, the mean of all this over
+    the tensors, and how the losses fall. None of that changes when the loss is scaled. All controls start near zero.
 
     The learned leaves are $\rho$, $\omega$, $\log(1 - \beta)$ of all decays, and the LSTM's weights.
 

@@ -39,8 +39,8 @@ def script(folder: Path, text: str) -> Path:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # The index is out of reach, so that a test which needs it fails at once and everywhere alike.
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "metaopt" / "peers"
+    monkeypatch.setenv("METAOPT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "peers"
 
 
 @pytest.mark.slow
@@ -117,8 +117,8 @@ def test_recipes_have_folders_of_their_own(cache: Path, monkeypatch: pytest.Monk
 def test_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "file"
     file.touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(file))
-    with pytest.raises(_peers.PeerUnavailable, match="`tiny`.*`XDG_CACHE_HOME`"):
+    monkeypatch.setenv("METAOPT_CACHE", str(file))
+    with pytest.raises(_peers.PeerUnavailable, match="`tiny`.*`METAOPT_CACHE`"):
         _peers.environment("tiny", [])
 
 

@@ -97,6 +97,30 @@ def test_bad_arguments_are_told():
         RecurrentController(iterations=-1)
     with pytest.raises(ValueError, match="`learning_rate` must be positive"):
         RecurrentController(0.0)
+    with pytest.raises(ValueError, match="`warmup` must be at least 0 and less than 1, but 1.0 was given"):
+        RecurrentController(warmup=1.0)
+
+
+def test_the_rate_rises_over_the_first_part_of_the_steps(getkey):
+    del getkey
+    rules = [RecurrentController(0.1, 4, warmup=part, iterations=0, horizon=100) for part in (0.0, 0.1)]
+    # Without controls a rule is Adam under a schedule, so that the first steps differ by the schedule alone.
+    rules = [eqx.tree_at(lambda r: r.network.readout.weight, rule, jnp.zeros((7, 4))) for rule in rules]
+    params, grads = jnp.zeros(3), jnp.array([1.0, -2.0, 0.5])
+
+    @jax.jit
+    def steps(rule):
+        state, seen, moves = rule.init(params), params, []
+        for _ in range(12):
+            state, new = rule.step(state, seen, grads, value=jnp.asarray(1.0))
+            moves.append(new - seen)
+            seen = new
+        return jnp.stack(moves)
+
+    plain, warm = map(steps, rules)
+    np.testing.assert_allclose(
+        warm / plain, np.minimum(1, np.arange(1.0, 13) / 10)[:, None] * np.ones((1, 3)), rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", ["general", "small"])

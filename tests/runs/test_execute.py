@@ -57,6 +57,19 @@ def _checkpoint_like(folder):
     return caught[0]
 
 
+def test_a_run_goes_on_from_saved_weights(tmp_path):
+    run(small(steps=2), tmp_path / "first")
+    start = tmp_path / "first" / "learner.metaopt"
+    run(small(steps=2, start=str(start)), tmp_path / "second")
+    first = json.loads((tmp_path / "first" / "history.json").read_text())["validations"]
+    second = json.loads((tmp_path / "second" / "history.json").read_text())["validations"]
+    assert second[0][1] == pytest.approx(min(loss for _, loss in first), rel=1e-5)
+    assert second[0][1] != pytest.approx(first[0][1], rel=1e-5)
+    with pytest.raises(metaopt.CheckpointError):
+        run(small(start=str(tmp_path / "nothing.metaopt")), tmp_path / "third")
+    assert not (tmp_path / "third").exists()
+
+
 def test_the_same_spec_gives_the_same_bytes(tmp_path):
     for name in ("a", "b"):
         run(small(), tmp_path / name)

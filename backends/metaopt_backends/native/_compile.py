@@ -15,6 +15,8 @@ import tempfile
 
 import jax
 
+from metaopt._core._cache import cache_folder
+
 
 LOGGER = logging.getLogger("metaopt")
 _FLAGS = ("-O3", "-std=c++17", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
@@ -22,12 +24,6 @@ _FLAGS = ("-O3", "-std=c++17", "-fPIC", "-shared", "-fno-math-errno", "-fno-trap
 
 class CompileError(RuntimeError):
     """Raised when a kernel cannot be compiled or loaded."""
-
-
-def cache_folder() -> pathlib.Path:
-    """Where compiled kernels are kept: `METAOPT_CACHE`, or a folder of the user's cache."""
-    home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    return pathlib.Path(os.environ.get("METAOPT_CACHE") or home / "metaopt") / "native"
 
 
 @ft.cache
@@ -77,7 +73,7 @@ def build(source: str) -> tuple[str, ctypes.CDLL]:
     found = compiler()
     if found is None:
         raise CompileError("there is no C++ compiler (`c++`, `g++`, `clang++`, or the one that `CXX` names)")
-    key, folder = key_of(source), cache_folder()
+    key, folder = key_of(source), cache_folder("native")
     library = folder / f"{key}.so"
     try:
         if not library.exists():
@@ -103,13 +99,13 @@ def _compile(path: str, source: str, library: pathlib.Path) -> None:
 
 def verdict(key: str) -> str | None:
     """What the self-test of a kernel has said: `ok`, a reason against it, or nothing yet."""
-    file = cache_folder() / f"{key}.verdict"
+    file = cache_folder("native") / f"{key}.verdict"
     return file.read_text() if file.exists() else None
 
 
 def record(key: str, text: str) -> None:
     """Keep what the self-test of a kernel has said."""
-    folder = cache_folder()
+    folder = cache_folder("native")
     with contextlib.suppress(OSError):  # where nothing can be kept, it is found anew next time
         with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:
             file.write(text)
