@@ -18,7 +18,6 @@ from ..meta import (
     AbstractEstimator,
     AbstractHorizon,
     ConstantHorizon,
-    LogUniformHorizon,
     MeanLogLoss,
     MeanLoss,
     MetaProblem,
@@ -145,9 +144,9 @@ def _structured() -> dict[str, Ladder]:
 def _neural() -> dict[str, Ladder]:
     def tuned_on(family: AbstractTaskFamily) -> Callable[[int], AbstractAlgorithm[Any, Any, Any]]:
         def train(seed: int) -> AbstractAlgorithm[Any, Any, Any]:
-            start, horizon = pretrained("general"), LogUniformHorizon(100, 400)
+            start, horizon = pretrained("general"), ConstantHorizon(200)
             return _meta_train(
-                start, family, MeanLoss(), horizon, PES(0.01, 20), tasks=8, steps=100, rate=3e-4, seed=seed
+                start, family, MeanLoss(), horizon, PES(0.01, 20), tasks=16, steps=300, rate=1e-3, seed=seed
             )
 
         return train
