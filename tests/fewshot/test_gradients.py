@@ -252,9 +252,9 @@ def test_estimators_say_what_they_need() -> None:
     learner = metaopt.Learner(Proximal(sgd(0.1)), trajectory.learner.initial)
     with pytest.raises(TypeError, match="the objective is a `MeanLoss`"):
         Implicit().init(learner, trajectory.problem, key=jr.key(0))
-    for wrong in ({"tolerance": 0.0}, {"max_steps": 0}):
-        with pytest.raises(ValueError, match=f"`{next(iter(wrong))}` must be"):
-            Implicit(**wrong)
+    for name, wrong in (("tolerance", lambda: Implicit(tolerance=0.0)), ("max_steps", lambda: Implicit(max_steps=0))):
+        with pytest.raises(ValueError, match=f"`{name}` must be"):
+            wrong()
     displacement = metaopt.meta.Displacement()
     with pytest.raises(ValueError, match="leaves of the algorithm are to be, too"):
         displacement.init(trajectory.learner, trajectory.problem, key=jr.key(0))
