@@ -164,6 +164,20 @@ def opifex() -> Path:
     )
 
 
+def torchopt() -> Path:
+    r"""The interpreter of TorchOpt 0.7.3 on the version of PyTorch that it was measured with.
+
+    **Returns:**
+
+    The path of the interpreter.
+
+    **Raises:**
+
+    `PeerUnavailable` as `environment` does.
+    """
+    return environment("torchopt", ["torch==2.13.0", "torchopt==0.7.3", "numpy"])
+
+
 def _python(folder: Path) -> Path:
     if os.name == "nt":
         return folder / "Scripts" / "python.exe"

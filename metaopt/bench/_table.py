@@ -37,6 +37,12 @@ BENCHMARKS: dict[str, Benchmark] = {
         15,
         "extra `data`",
     ),
+    "maml-sinusoid": Benchmark(
+        "few-shot sine waves: a second-order meta-step against PyTorch, and the error after adaptation",
+        "metaopt.bench._maml_sinusoid:run",
+        6,
+        "the package registry, once, to install the peers",
+    ),
     "estimators": Benchmark(
         "bias and variance of the meta-gradient estimators on a problem with a known answer",
         "metaopt.bench._estimators:run",
