@@ -162,6 +162,20 @@ def opifex() -> Path:
     )
 
 
+def torchopt() -> Path:
+    r"""The interpreter of TorchOpt 0.7.3 on the version of PyTorch that it was measured with.
+
+    **Returns:**
+
+    The path of the interpreter.
+
+    **Raises:**
+
+    `PeerUnavailable` as `environment` does.
+    """
+    return environment("torchopt", ["torch==2.13.0", "torchopt==0.7.3", "numpy"])
+
+
 def _cache() -> Path:
     root = os.environ.get("XDG_CACHE_HOME", "")
     # The specification of XDG_CACHE_HOME asks to ignore a relative path.

@@ -4,9 +4,11 @@ from ._curriculum import (
     train_curriculum as train_curriculum,
 )
 from ._decay_to_start import DecayToStart as DecayToStart
+from ._displacement import Displacement as Displacement
 from ._es import ES as ES
 from ._es_single import ESSingle as ESSingle
 from ._horizons import ConstantHorizon as ConstantHorizon, LogUniformHorizon as LogUniformHorizon
+from ._implicit import Implicit as Implicit
 from ._mixed import Mixed as Mixed
 from ._nres import NRES as NRES
 from ._objectives import (
@@ -18,6 +20,7 @@ from ._objectives import (
 )
 from ._partition import only as only
 from ._pes import PES as PES
+from ._proximal import Proximal as Proximal
 from ._task_parallel import TaskParallel as TaskParallel
 from ._train import (
     History as History,

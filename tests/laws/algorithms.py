@@ -36,6 +36,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "safeguarded": {"inner": "adam", "fallback": "sgd"},
     "loss_guarded": {"inner": "adam", "fallback": "sgd"},
     "decay_to_start": {"inner": "adam"},
+    "proximal": {"inner": "adam"},
+    "only_parts": {"inner": "adam", "parts": "*"},
+    "per_parameter_sgd": {},
 }
 
 # Those that lower the loss of a small network as they are built, without being trained.
@@ -58,6 +61,9 @@ DESCENDING = {
     "safeguarded",
     "loss_guarded",
     "decay_to_start",
+    "proximal",
+    "only_parts",
+    "per_parameter_sgd",
 }
 
 # Those whose steps cannot do without the loss.

@@ -1,0 +1,65 @@
+"""Model-agnostic meta-learning with implicit gradients."""
+
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import PRNGKeyArray
+
+from .._core import AbstractAlgorithm, AbstractTaskFamily, Learner
+from ..meta import Implicit, Proximal
+from ._common import after_adaptation, check_counts, descent, draw_initial
+from .base import AbstractMethod, Setup
+
+
+class IMAML(AbstractMethod):
+    r"""Learn where to start when adaptation is a minimization that is held near the start.
+
+    $$\min_\phi \mathbb{E}_\tau \, M_\tau(\theta^*_\tau), \qquad
+      \theta^*_\tau = \arg\min_\theta L_\tau(\theta) + \tfrac\lambda2 \lVert \theta - \phi \rVert^2$$
+
+    The meta-gradient is that of [`metaopt.meta.Implicit`][]: inner loops may be long, and of algorithms without a
+    derivative.
+
+    **Arguments:**
+
+    - `inner`: the algorithm that minimizes, any; by default gradient descent with rate 0.01. It is not trained.
+    - `strength`: $\lambda$.
+    - `steps`: how many steps the minimization has. The meta-gradient is as exact as it is converged.
+    - `tasks`: how many tasks make one meta-gradient.
+    - `tolerance`, `max_steps`: of conjugate gradients.
+    - `batch_size`: how many tasks run side by side, by default all.
+
+    **Raises:**
+
+    - `ValueError`: if a number is out of range.
+
+    ??? cite "Reference"
+
+        ```bibtex
+        @inproceedings{rajeswaran2019meta,
+          title={Meta-Learning with Implicit Gradients},
+          author={Rajeswaran, Aravind and Finn, Chelsea and Kakade, Sham and Levine, Sergey},
+          booktitle={NeurIPS}, year={2019}
+        }
+        ```
+    """
+
+    inner: AbstractAlgorithm[Any, Any, Any] | None = None
+    strength: float = eqx.field(static=True, default=1.0)
+    steps: int = eqx.field(static=True, default=25)
+    tasks: int = eqx.field(static=True, default=25)
+    tolerance: float = eqx.field(static=True, default=1e-5)
+    max_steps: int = eqx.field(static=True, default=20)
+    batch_size: int | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        check_counts(steps=self.steps, tasks=self.tasks, batch_size=self.batch_size)
+        Implicit(self.tolerance, self.max_steps)
+        if not self.strength > 0:
+            raise ValueError(f"`strength` must be positive, but {self.strength} was given.")
+
+    def setup(self, family: AbstractTaskFamily, *, key: PRNGKeyArray) -> Setup:
+        algorithm = Proximal(descent(self.inner), self.strength)
+        learner = Learner(algorithm, draw_initial(family, key=key))
+        sizes = {"steps": self.steps, "tasks": self.tasks, "batch_size": self.batch_size}
+        return after_adaptation(learner, family, Implicit(self.tolerance, self.max_steps), **sizes)

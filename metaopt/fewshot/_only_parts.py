@@ -1,0 +1,65 @@
+"""Adaptation of some parts of the parameters."""
+
+import fnmatch
+from typing import Any
+
+import equinox as eqx
+import jax.tree_util as jtu
+from jaxtyping import PRNGKeyArray, PyTree, Scalar
+
+from .._core import AbstractAlgorithm
+
+
+class OnlyParts(AbstractAlgorithm[PyTree, PyTree, PyTree]):
+    """Let the inner algorithm step on some leaves of the parameters, chosen by their paths, and leave the rest alone.
+
+    A path is written with slashes, `2/w` for `params[2]["w"]` and `head/weight` for `params.head.weight`, and a
+    pattern may have wildcards as file names do: `2/*`. The inner algorithm neither sees the other leaves nor keeps a
+    state for them.
+
+    **Arguments:**
+
+    - `inner`: the algorithm.
+    - `parts`: a pattern, or several.
+
+    **Raises:**
+
+    - `ValueError`: if there is no pattern; at `init`, if one matches no leaf.
+    """
+
+    inner: AbstractAlgorithm[Any, Any, Any]
+    parts: str | tuple[str, ...] = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        if not self.parts:
+            raise ValueError("`parts` is empty; give the path of a leaf, or a pattern such as `2/*`.")
+
+    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> PyTree:
+        return self.inner.init(self._split(params)[0], key=key)
+
+    def step(
+        self, state: PyTree, params: PyTree, grads: PyTree, *, value: Scalar | None = None
+    ) -> tuple[PyTree, PyTree]:
+        own, rest = self._split(params)
+        signal = jtu.tree_map(lambda leaf, grad: None if leaf is None else grad, own, grads, is_leaf=_is_none)
+        state, own = self.inner.step(state, own, signal, value=value)
+        return state, eqx.combine(own, rest)
+
+    def _split(self, params: PyTree) -> tuple[PyTree, PyTree]:
+        patterns = (self.parts,) if isinstance(self.parts, str) else self.parts
+        leaves, _ = jtu.tree_flatten_with_path(params)
+        names = {path: jtu.keystr(path, simple=True, separator="/") for path, _ in leaves}
+        unused = [p for p in patterns if not any(fnmatch.fnmatchcase(name, p) for name in names.values())]
+        if unused:
+            shown = ", ".join(f"`{name}`" for name in list(names.values())[:10])
+            raise ValueError(f"`{unused[0]}` matches no leaf of the parameters. Their paths are {shown}.")
+
+        def chosen(path: Any, leaf: Any) -> bool:
+            name = jtu.keystr(path, simple=True, separator="/")
+            return eqx.is_inexact_array(leaf) and any(fnmatch.fnmatchcase(name, p) for p in patterns)
+
+        return eqx.partition(params, jtu.tree_map_with_path(chosen, params))
+
+
+def _is_none(x: Any) -> bool:
+    return x is None

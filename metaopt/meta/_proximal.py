@@ -1,0 +1,84 @@
+"""Inner problems that stay near where they start."""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree, Scalar
+
+from .._core import AbstractAlgorithm
+from .._core._trees import add_up, compute_dtype, copied, match, trainable
+
+
+def _number(x: Any) -> Float[Array, ""]:
+    return jnp.asarray(x, jnp.result_type(float))
+
+
+class _ProximalState(eqx.Module):
+    inner: PyTree
+    start: PyTree
+
+
+class Proximal(AbstractAlgorithm[_ProximalState, PyTree, PyTree]):
+    r"""Minimize the loss and the squared distance from the start together, with any algorithm.
+
+    $$g \leftarrow g + \lambda (\theta - \theta_0), \qquad
+      v \leftarrow v + \tfrac{\lambda}{2} \lVert \theta - \theta_0 \rVert^2$$
+
+    The minimum then depends on the start, however many steps are taken: it is the inner problem of
+    [`metaopt.fewshot.IMAML`][], and what [`metaopt.meta.Implicit`][] differentiates.
+
+    **Arguments:**
+
+    - `inner`: the algorithm.
+    - `strength`: $\lambda$.
+
+    ??? cite "Reference"
+
+        ```bibtex
+        @inproceedings{rajeswaran2019meta,
+          title={Meta-Learning with Implicit Gradients},
+          author={Rajeswaran, Aravind and Finn, Chelsea and Kakade, Sham and Levine, Sergey},
+          booktitle={NeurIPS}, year={2019}
+        }
+        ```
+    """
+
+    inner: AbstractAlgorithm[Any, Any, Any]
+    strength: Float[Array, ""] = eqx.field(converter=_number, default=1.0)
+
+    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _ProximalState:
+        return _ProximalState(self.inner.init(params, key=key), copied(trainable(params)))
+
+    def step(
+        self, state: _ProximalState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
+    ) -> tuple[_ProximalState, PyTree]:
+        pulled = self.pull(params, state.start, grads)
+        if value is not None:
+            value = value + self._distance(params, state.start, grads).astype(value.dtype)
+        inner, new = self.inner.step(state.inner, params, pulled, value=value)
+        return _ProximalState(inner, state.start), new
+
+    def pull(self, params: PyTree, start: PyTree, grads: PyTree) -> PyTree:
+        """The gradient of the loss and the distance together."""
+        matched = match(params, grads)
+
+        def one(
+            param: Inexact[Array, "*shape"], grad: Inexact[Array, "*shape"], start: Inexact[Array, "*shape"]
+        ) -> Inexact[Array, "*shape"]:
+            dtype = compute_dtype(param.dtype)
+            away = self.strength.astype(jnp.finfo(dtype).dtype) * (param.astype(dtype) - start.astype(dtype))
+            return (grad.astype(dtype) + away).astype(grad.dtype)
+
+        pairs = zip(matched.leaves, matched.pick(start), strict=True)
+        return matched.put(grads, [one(leaf.param, leaf.grad, s) for leaf, s in pairs])
+
+    def _distance(self, params: PyTree, start: PyTree, grads: PyTree) -> Float[Array, ""]:
+        matched = match(params, grads)
+
+        def one(param: Inexact[Array, "*shape"], start: Inexact[Array, "*shape"]) -> Float[Array, ""]:
+            dtype = compute_dtype(param.dtype)
+            return jnp.sum(jnp.square(jnp.abs(param.astype(dtype) - start.astype(dtype))))
+
+        total = add_up([one(leaf.param, s) for leaf, s in zip(matched.leaves, matched.pick(start), strict=True)])
+        return 0.5 * self.strength.astype(total.dtype) * total
