@@ -23,7 +23,7 @@ def descent(inner: AbstractAlgorithm[Any, Any, Any] | None) -> AbstractAlgorithm
     return from_optax(optax.sgd, learning_rate=0.01) if inner is None else inner
 
 
-def draw_initial(family: AbstractTaskFamily, *, key: PRNGKeyArray) -> PyTree:
+def draw_initial(family: AbstractTaskFamily | Mixture, *, key: PRNGKeyArray) -> PyTree:
     """The parameters that a task of the family starts from.
 
     **Raises:**

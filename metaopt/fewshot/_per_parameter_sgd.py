@@ -36,7 +36,7 @@ class PerParameterSGD(AbstractAlgorithm[None, PyTree, PyTree]):
         ```
     """
 
-    rates: PyTree = eqx.field(converter=_rates, default=0.01)
+    rates: float | PyTree = eqx.field(converter=_rates, default=0.01)
 
     @staticmethod
     def like(params: PyTree, rate: float = 0.01) -> "PerParameterSGD":

@@ -102,9 +102,11 @@ class Implicit(AbstractEstimator[None]):
                 return learner.algorithm.pull(params, learner.initial, signal)
 
             value, wanted = eqx.filter_value_and_grad(measure)(solved)
-            operator = lx.JacobianLinearOperator(residual, solved, trained, tags=lx.positive_semidefinite_tag)
+            _, curvature = jax.linearize(lambda solved: residual(solved, trained), solved)
+            shapes = jax.eval_shape(lambda: solved)
+            operator = lx.FunctionLinearOperator(curvature, shapes, lx.positive_semidefinite_tag)
             solver = lx.CG(rtol=self.tolerance, atol=self.tolerance * 1e-3, max_steps=self.max_steps)
-            answer = lx.linear_solve(lx.linearise(operator), wanted, solver, throw=False).value
+            answer = lx.linear_solve(operator, wanted, solver, throw=False).value
             _, pull_back = eqx.filter_vjp(lambda trained: residual(solved, trained), trained)
             (grads,) = pull_back(jtu.tree_map(jnp.negative, answer))
             finite = all_finite((grads, value))
