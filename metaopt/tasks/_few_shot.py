@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._core import AbstractLossTask, AbstractTaskFamily
 from ._classes import AbstractClasses
-from ._common import Activation, check_at_least, check_choice, check_sizes, cross_entropy
+from ._common import Activation, check_at_least, check_choice, check_sizes, cross_entropy, draw_indices
 from ._glyphs import Glyphs
 from ._networks import ConvolutionalNetwork, DenseNetwork, Layers, Normalization
 
@@ -94,6 +94,8 @@ class FewShot(AbstractTaskFamily):
     - `activation`: the nonlinearity.
     - `normalization`: of hidden layers; see [`metaopt.tasks.DenseNetwork`][].
     - `statistics`: what batch normalization of queries counts; see [`metaopt.tasks.FewShotTask`][].
+    - `within_group`: whether the classes of a task are letters of one alphabet, which are harder to tell apart than
+        letters of several. It makes no difference to labelled data sets.
 
     **Raises:**
 
@@ -146,10 +148,10 @@ class FewShot(AbstractTaskFamily):
             raise ValueError('`architecture="convolutional"` needs square images; `"dense"` would go with any rows.')
 
     def sample(self, *, key: PRNGKeyArray) -> FewShotTask:
-        choice_key, draw_key = jr.split(key)
+        choice_key, group_key, draw_key = jr.split(key, 3)
         numbers = _distinct(self._pool, self.ways, key=choice_key)
         if self.within_group:
-            group = jr.randint(jr.fold_in(choice_key, 0), (), 0, self.classes.count // self.classes.group)
+            group = draw_indices(self.classes.count // self.classes.group, 1, key=group_key)
             numbers = numbers + self.classes.group * group
         drawn = self.classes.draw(numbers, self.shots + self.queries, key=draw_key)
         return FewShotTask(self.network(self.ways), drawn[:, : self.shots], drawn[:, self.shots :], self.statistics)

@@ -1,7 +1,7 @@
-"""Hand-drawn letters of an endless alphabet."""
+"""Hand-drawn letters of made-up alphabets."""
 
 import math
-from itertools import combinations
+from itertools import combinations, takewhile
 
 import equinox as eqx
 import jax
@@ -17,34 +17,35 @@ from ._common import check_at_least, check_choice, rows
 _INVENTORY, _STROKES = 6, 3
 _LETTERS = math.comb(_INVENTORY, _STROKES)
 _ALPHABETS: dict[str, int] = {"train": 20, "validation": 5, "held_out": 10}
-# Points per stroke that ink is put down at.
+# Places per stroke where ink is put down.
 _POINTS = 24
-# The drawing reaches from -1 to 1; the rest is margin for deformations.
+# A letter fills the square from -1 to 1 before it is deformed; images reach so far.
 _REACH = 1.3
 
 
 class Glyphs(AbstractClasses):
-    r"""Letters drawn with two to four strokes, each class a shape of its own.
+    r"""Letters of made-up alphabets, twenty in each.
 
-    A stroke is a cubic Bezier curve; every other one starts on the stroke before. An example is drawn by an unsteady
-    hand: the control points move by $N(0, \sigma^2)$, and the whole letter is turned, sheared, stretched and shifted a
-    little by a random affine map; the width of the pen varies, too. Ink is laid down along the curves,
+    An alphabet has six strokes, cubic Bezier curves; a letter is any three of them, so that letters of an alphabet are
+    alike. An example is drawn by an unsteady hand: the control points move by $N(0, \sigma^2)$, and the whole letter
+    is turned, sheared, stretched, scaled and shifted a little; the width $s$ of the pen varies, too. Ink is laid down
+    along the curves $c$,
 
-    $$I(x) = 1 - \exp\!\left(-\frac{2}{\sqrt{2 \pi} s} \int e^{-|x - c(l)|^2 / 2 s^2} \, \mathrm{d}l\right),$$
+    $$I(x) = 1 - \exp\!\left(-\frac{1.5}{\sqrt{2 \pi} s} \int e^{-|x - c(l)|^2 / 2 s^2} \, \mathrm{d}l\right),$$
 
-    so that images are smooth and edges are not jagged. Nothing is stored: a class is a number, an example a key. The
-    400 classes of `"train"`, the 100 of `"validation"` and the 200 of `"held_out"` are different; training sees each
-    in four orientations, as different classes, as is the custom with Omniglot.
+    so that edges are smooth. Nothing is stored: a class is a number, an example a random key. The 400 letters of
+    `"train"`, the 100 of `"validation"` and the 200 of `"held_out"` come from different alphabets; training sees each
+    alphabet in four orientations, as different ones, as is the custom with Omniglot.
 
     **Arguments:**
 
     - `split`: which classes.
     - `size`: the side of the images.
     - `jitter`: $\sigma$, where a letter is two units wide.
-    - `deformation`: how strong the affine maps are: the standard deviation of the entries of the matrix, and half that
-        of the shift.
+    - `deformation`: the standard deviation of the angle in radians, of the shear, of the logarithms of scale, stretch
+        and width of the pen, and twice that of the shift.
     - `rotations`: whether letters turned by 90, 180 and 270 degrees are classes, too; by default in training only.
-    - `seed`: of the alphabet.
+    - `seed`: of the alphabets.
 
     **Raises:**
 
@@ -68,7 +69,7 @@ class Glyphs(AbstractClasses):
     split: ClassSplit = eqx.field(static=True, default="train")
     size: int = eqx.field(static=True, default=16)
     jitter: float = eqx.field(static=True, default=0.1)
-    deformation: float = eqx.field(static=True, default=0.15)
+    deformation: float = eqx.field(static=True, default=0.2)
     rotations: bool | None = eqx.field(static=True, default=None)
     seed: int = eqx.field(static=True, default=0)
 
@@ -113,8 +114,7 @@ class Glyphs(AbstractClasses):
         self, number: Int[Array, ""], examples: int, *, key: PRNGKeyArray
     ) -> Float[Array, "{examples} inputs"]:
         turn, place = jnp.divmod(number, _ALPHABETS[self.split] * _LETTERS)
-        names = list(_ALPHABETS)
-        before = sum(_ALPHABETS[name] for name in names[: names.index(self.split)])
+        before = sum(_ALPHABETS[name] for name in takewhile(lambda name: name != self.split, _ALPHABETS))
         alphabet, letter = jnp.divmod(place, _LETTERS)
         shape = _letter(jr.fold_in(jr.key(self.seed), before + alphabet), letter)
         shape = shape @ _rotation((math.pi / 2) * turn.astype(shape.dtype))
@@ -149,7 +149,9 @@ def _letter(key: PRNGKeyArray, letter: Int[Array, ""]) -> Float[Array, "strokes 
     bends = 0.5 * jr.normal(bends_key, (_INVENTORY, 2, 2))
     strokes = ends[:, 0] * (1 - thirds) + ends[:, 1] * thirds
     strokes = strokes + jnp.pad(bends, ((0, 0), (1, 1), (0, 0)))
-    shape = rows(strokes, rows(jnp.asarray(list(combinations(range(_INVENTORY), _STROKES)), jnp.int32), letter[None])[0])
+    shape = rows(
+        strokes, rows(jnp.asarray(list(combinations(range(_INVENTORY), _STROKES)), jnp.int32), letter[None])[0]
+    )
     places = _curve(shape, jnp.linspace(0.0, 1.0, _POINTS))[0]
     low, high = jnp.min(places, axis=(0, 1)), jnp.max(places, axis=(0, 1))
     return (shape - 0.5 * (low + high)[None, None]) * (2 / jnp.max(high - low))
@@ -168,10 +170,10 @@ def _curve(
 
 
 def _ink(shape: Float[Array, "strokes 4 2"], width: Float[Array, ""], size: int) -> Float[Array, "{size} {size}"]:
-    places, speeds = _curve(shape, (jnp.arange(_POINTS) + 0.5) / _POINTS)
+    places, speeds = _curve(shape, jnp.arange(0.5, _POINTS) / _POINTS)
     weights = speeds.ravel() / _POINTS
     places = places.reshape(-1, 2)
-    centers = ((jnp.arange(size) + 0.5) / size * 2 - 1) * _REACH
+    centers = (jnp.arange(0.5, size) * (2 / size) - 1) * _REACH
     # The bell is a product of one across and one down: an image is a product of two thin matrices.
     across, down = (
         jnp.exp(-0.5 * jnp.square((centers[:, None] - x[None]) / width)) for x in (places[:, 0], places[:, 1])

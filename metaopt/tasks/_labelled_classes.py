@@ -30,7 +30,7 @@ class LabelledClasses(AbstractClasses):
 
     **Raises:**
 
-    - `ValueError`: if the data set has no such arrays.
+    - `ValueError`: if the data set has no such arrays, or its rows are no images of that side.
     """
 
     data: Dataset = eqx.field(static=True)
