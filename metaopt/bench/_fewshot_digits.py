@@ -16,8 +16,18 @@ import optax
 from jaxtyping import Array, Float, Int, PyTree
 
 from .._core import AbstractAlgorithm, Learner, from_optax, unroll
-from ..fewshot import ANIL, FOMAML, IMAML, MAML, AbstractMethod, MetaSGD, OnlyParts, PerParameterSGD, Reptile
-from ..fewshot import TrajectoryMeta
+from ..fewshot import (
+    ANIL,
+    FOMAML,
+    IMAML,
+    MAML,
+    AbstractMethod,
+    MetaSGD,
+    OnlyParts,
+    PerParameterSGD,
+    Reptile,
+    TrajectoryMeta,
+)
 from ..meta import meta_train
 from ..tasks import AbstractClasses, FewShot, FewShotTask, Glyphs, labelled_classes
 from ..tasks._classes import ClassSplit
@@ -164,29 +174,36 @@ def _baselines(pretrained: PyTree, head: str) -> dict[str, _Entry]:
     }
 
 
-def _methods(head: str) -> dict[str, tuple[AbstractMethod, float]]:
-    """The methods, and the rates of their outer Adam."""
+@dataclasses.dataclass(frozen=True)
+class _Recipe:
+    """A method, how many inner steps it is trained with, and the rate of the outer Adam."""
+
+    method: AbstractMethod
+    steps: int
+    rate: float = 3e-3
+
+
+def _recipes(head: str) -> dict[str, _Recipe]:
     return {
-        "MAML": (MAML(_sgd(0.3), steps=3, tasks=4), 3e-3),
-        "FOMAML": (FOMAML(_sgd(0.3), steps=3, tasks=4), 3e-3),
-        "ANIL": (ANIL(head, _sgd(1.0), steps=5, tasks=4), 3e-3),
-        "Meta-SGD": (MetaSGD(0.3, steps=3, tasks=4), 3e-3),
-        "iMAML": (IMAML(_sgd(0.1), 0.5, steps=8, tasks=4, max_steps=3), 3e-3),
-        "Reptile": (Reptile(_sgd(0.1), steps=5, tasks=4), 1e-3),
-        "TrajectoryMeta": (TrajectoryMeta(PerParameterSGD(0.3), 3, tasks=4), 3e-3),
+        "MAML": _Recipe(MAML(_sgd(0.3), 3, 4), 3),
+        "FOMAML": _Recipe(FOMAML(_sgd(0.3), 3, 4), 3),
+        "ANIL": _Recipe(ANIL(head, _sgd(1.0), 5, 4), 5),
+        "Meta-SGD": _Recipe(MetaSGD(0.3, 3, 4), 3),
+        "iMAML": _Recipe(IMAML(_sgd(0.1), 0.5, 8, 4, max_steps=3), 8),
+        "Reptile": _Recipe(Reptile(_sgd(0.1), 5, 4), 5, 1e-3),
+        "TrajectoryMeta": _Recipe(TrajectoryMeta(PerParameterSGD(0.3), 3, tasks=4), 3),
     }
 
 
-def _meta_train(method: AbstractMethod, rate: float, problem: _Problem, shots: int, start: PyTree) -> Learner:
-    setup = method.setup(problem.family("train", shots, 5), key=jr.key(0))
+def _meta_train(recipe: _Recipe, problem: _Problem, shots: int, start: PyTree) -> Learner:
+    setup = recipe.method.setup(problem.family("train", shots, 5), key=jr.key(0))
     learner = eqx.tree_at(lambda learner: learner.initial, setup.learner, start)
-    outer = clipped_adam(rate)
+    outer = clipped_adam(recipe.rate)
     options: dict[str, Any] = {"estimator": setup.estimator, "outer": outer, "steps": problem.meta_steps}
     return meta_train(learner, setup.problem, key=jr.key(1), progress=False, **options).learner
 
 
-def _learned(learner: Learner, method: AbstractMethod) -> _Entry:
-    trained = next(getattr(method, name) for name in ("steps", "length") if hasattr(method, name))
+def _learned(learner: Learner, trained: int) -> _Entry:
     choices = (trained, 2 * trained, 4 * trained)
     return _Entry({f"{steps} steps": ft.partial(_adapted, learner, steps=steps) for steps in choices})
 
@@ -212,12 +229,12 @@ def run(*, full: bool = False) -> Report:
             validation = problem.episodes("validation", shots, 50, 1)
             test = problem.episodes("held_out", shots, _EPISODES, 2)
             found = {label: entry.run(validation, test) for label, entry in _baselines(start, head).items()}
-            for label, (method, rate) in _methods(head).items():
+            for label, recipe in _recipes(head).items():
                 if full or label not in trained:
                     before = time.perf_counter()
-                    trained[label] = _meta_train(method, rate, problem, shots, start)
+                    trained[label] = _meta_train(recipe, problem, shots, start)
                     seconds[label] = time.perf_counter() - before
-                found[label] = _learned(trained[label], method).run(validation, test)
+                found[label] = _learned(trained[label], recipe.steps).run(validation, test)
             for label, (choice, _, accuracies) in found.items():
                 row: dict[str, Any] = {"data": name, "shots": shots, "method": label, "learned": label in trained}
                 row |= {"accuracy": round(100 * float(np.mean(accuracies)), 1)}
@@ -226,8 +243,8 @@ def run(*, full: bool = False) -> Report:
             claims.append(_claim(name, shots, found, set(trained)))
         times.append(f"{name}: {pretraining:.0f} s of pretraining, {sum(seconds.values()):.0f} s of meta-training")
     notes = [
-        f"{_WAYS}-way accuracy in percent on {_EPISODES} episodes of unseen classes, {_QUERIES} queries per class, with "
-        "95% intervals. What is chosen was best on validation classes: baselines that adapt have "
+        f"{_WAYS}-way accuracy in percent on {_EPISODES} episodes of unseen classes, {_QUERIES} queries per class, "
+        "with 95% intervals. What is chosen was best on validation classes: baselines that adapt have "
         f"{_RATES.size} rates with {' and '.join(map(str, _STEPS))} steps each, learned ones three numbers of steps.",
         "All have the same network with batch normalization over the current batch, and all methods start from the "
         "pretrained weights that baselines are tuned from.",
@@ -246,6 +263,6 @@ def _claim(name: str, shots: int, found: dict[str, tuple[str, float, np.ndarray]
     mean, interval = float(np.mean(points)), _interval(points)
     suffix = "" if (name, shots) == ("glyphs", 5) else f"_{name}_{shots}_shot"
     shown = (100 * float(np.mean(found[label][2])) for label in (method, baseline))
-    text = "{} {:.1f}% against {} {:.1f}%".format(*(x for pair in zip((method, baseline), shown) for x in pair))
-    note = f"{mean:.1f} ± {interval:.1f} (95%, paired, {points.size} episodes); {text}"
+    ours, theirs = (f"{label} {percent:.1f}%" for label, percent in zip((method, baseline), shown, strict=True))
+    note = f"{mean:.1f} ± {interval:.1f} (95%, paired, {points.size} episodes); {ours} against {theirs}"
     return Claim(f"points_over_best_baseline{suffix}", mean, note)

@@ -13,6 +13,7 @@ from scipy.special import log_softmax
 
 import metaopt
 from metaopt import AbstractTaskFamily, Learner, from_optax, unroll
+from metaopt.spec import SpecError
 from metaopt.tasks import (
     AbstractClasses,
     ConvolutionalNetwork,
@@ -31,7 +32,7 @@ from metaopt.tasks._mnist1d import mnist1d
 
 
 SPLITS: tuple[Any, ...] = ("train", "validation", "held_out")
-CALM = {"jitter": 0.0, "deformation": 0.0}
+CALM: dict[str, Any] = {"jitter": 0.0, "deformation": 0.0}
 FAMILIES = [
     FewShot(Glyphs("validation", size=6), ways=3, shots=2, queries=4, hidden=(4,)),
     FewShot(labelled_classes("digits"), ways=5, shots=1, queries=3, hidden=(4, 4), normalization="layer"),
@@ -264,15 +265,15 @@ def test_normalization_by_hand(make: Any, normalization: Any, getkey: Any, x64: 
 @pytest.mark.parametrize("make", [DenseNetwork, ConvolutionalNetwork])
 @pytest.mark.parametrize("normalization", ["none", "layer", "batch"])
 def test_what_queries_are_normalized_by(make: Any, normalization: Any, getkey: Any, x64: None) -> None:
-    sizes = (6, (4, 4), 2) if make is ConvolutionalNetwork else ((36, 4, 2),)
+    sizes: Any = (6, (4, 4), 2) if make is ConvolutionalNetwork else ((36, 4, 2),)
     network = make(*sizes, normalization=normalization)
     params, support, query = _moved(network, getkey()), jr.normal(getkey(), (2, 2, 36)), jr.normal(getkey(), (2, 3, 36))
 
     def depends(statistics: Any, part: int) -> bool:
         """Whether the logits of the first queries change with the last query, or with the support."""
 
-        def logits(*parts: Any) -> Any:
-            return jnp.sum(jnp.square(FewShotTask(network, *parts, statistics).logits(params)[:5]))
+        def logits(support: Any, query: Any) -> Any:
+            return jnp.sum(jnp.square(FewShotTask(network, support, query, statistics).logits(params)[:5]))
 
         return bool(jnp.abs(jax.jit(jax.grad(logits, part))(support, query)[-1, -1]).max() > 1e-9)
 
@@ -285,9 +286,9 @@ def test_support_statistics_are_those_of_the_support(getkey: Any, x64: None) -> 
     # With the support itself as queries, both choices are the same.
     network, support = DenseNetwork((9, 4, 2), normalization="batch"), jr.normal(getkey(), (2, 3, 9))
     params = _moved(network, getkey())
-    found = [FewShotTask(network, support, support, s).logits(params) for s in ("query", "support")]
-    assert jnp.abs(found[0]).max() > 0.1
-    np.testing.assert_allclose(*found, atol=1e-10)
+    by_query, by_support = (FewShotTask(network, support, support, s).logits(params) for s in ("query", "support"))
+    assert jnp.abs(by_query).max() > 0.1
+    np.testing.assert_allclose(by_query, by_support, atol=1e-10)
 
 
 @pytest.mark.parametrize("normalization", ["none", "batch", "layer"])
@@ -364,5 +365,5 @@ def test_bad_arguments(make: Any, message: str) -> None:
     ],
 )
 def test_unknown_words(spec: Any, kind: Any, message: str) -> None:
-    with pytest.raises(metaopt.spec.SpecError, match=message):
+    with pytest.raises(SpecError, match=message):
         metaopt.build(spec, kind)
