@@ -102,6 +102,7 @@ DEFAULT: Registry = Registry.of(
             "rastrigin": "metaopt.tasks:Rastrigin",
             "teacher_student": "metaopt.tasks:TeacherStudent",
             "sinusoids": "metaopt.tasks:Sinusoids",
+            "few_shot": "metaopt.tasks:FewShot",
             "digits_mlp": "metaopt.tasks:DigitsMLP",
             "digits_conv": "metaopt.tasks:DigitsConv",
             "mnist_1d": "metaopt.tasks:Mnist1D",
@@ -111,6 +112,10 @@ DEFAULT: Registry = Registry.of(
             "reparametrized": "metaopt.tasks:Reparametrized",
             "rescaled": "metaopt.tasks:Rescaled",
             "reduced_batch": "metaopt.tasks:ReducedBatch",
+        },
+        "metaopt.tasks._classes:AbstractClasses": {
+            "glyphs": "metaopt.tasks:Glyphs",
+            "labelled_classes": "metaopt.tasks:labelled_classes",
         },
         Mixture: {
             "mixture": "metaopt._core:Mixture",

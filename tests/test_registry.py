@@ -40,6 +40,7 @@ PACKAGES = {
     "digits_conv": "sklearn",
     "mnist_1d": "mnist1d",
     "generated": "sklearn",
+    "labelled_classes": "sklearn",
     "generate": "sklearn",
 }
 

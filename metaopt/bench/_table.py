@@ -31,6 +31,12 @@ BENCHMARKS: dict[str, Benchmark] = {
         15,
         "extra `data`; Celo's published weights, if they shall be compared with",
     ),
+    "fewshot-digits": Benchmark(
+        "few-shot classification of unseen glyphs and digits: learned initializations against tuned baselines",
+        "metaopt.bench._fewshot_digits:run",
+        10,
+        "extra `data`",
+    ),
     "l2o-ablation": Benchmark(
         "what matters in meta-training: objective, estimator, augmentation and horizons, one at a time",
         "metaopt.bench._ablation:run",

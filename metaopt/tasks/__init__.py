@@ -5,11 +5,15 @@ from .._core import (
     Mixture as Mixture,
     SingleTask as SingleTask,
 )
+from ._classes import AbstractClasses as AbstractClasses
 from ._classification import ClassificationTask as ClassificationTask
 from ._dataset import Dataset as Dataset
 from ._diffusion import Diffusion as Diffusion, DiffusionTask as DiffusionTask
 from ._digits import DigitsConv as DigitsConv, DigitsMLP as DigitsMLP
+from ._few_shot import FewShot as FewShot, FewShotTask as FewShotTask
 from ._generated import Generated as Generated, TaskDistribution as TaskDistribution, generate as generate
+from ._glyphs import Glyphs as Glyphs
+from ._labelled_classes import LabelledClasses as LabelledClasses, labelled_classes as labelled_classes
 from ._mnist1d import Mnist1D as Mnist1D
 from ._networks import (
     AbstractNetwork as AbstractNetwork,
