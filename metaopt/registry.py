@@ -79,6 +79,12 @@ DEFAULT: Registry = Registry.of(
             "safeguarded": "metaopt.l2o:Safeguarded",
             "loss_guarded": "metaopt.l2o:LossGuarded",
             "decay_to_start": "metaopt.meta:DecayToStart",
+            "ewc": "metaopt.fewshot:EWC",
+        },
+        "metaopt.fewshot._predictor:AbstractPredictor": {
+            "nearest_neighbor": "metaopt.fewshot:NearestNeighbor",
+            "kernel_ridge": "metaopt.fewshot:KernelRidge",
+            "gaussian_process": "metaopt.fewshot:GaussianProcess",
         },
         "metaopt.l2o.base:AbstractHead": {
             "plain": "metaopt.l2o:PlainHead",
@@ -99,6 +105,7 @@ DEFAULT: Registry = Registry.of(
             "rastrigin": "metaopt.tasks:Rastrigin",
             "teacher_student": "metaopt.tasks:TeacherStudent",
             "sinusoids": "metaopt.tasks:Sinusoids",
+            "functions": "metaopt.tasks:Functions",
             "digits_mlp": "metaopt.tasks:DigitsMLP",
             "digits_conv": "metaopt.tasks:DigitsConv",
             "mnist_1d": "metaopt.tasks:Mnist1D",

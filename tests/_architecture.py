@@ -15,8 +15,8 @@ LAYERS = {
     **dict.fromkeys(["_compat", "_core"], 0),
     **dict.fromkeys(["backend", "spec"], 1),
     **dict.fromkeys(["l2o", "multiobjective", "schedules", "sharding", "tasks"], 2),
-    **dict.fromkeys(["fewshot", "meta", "physics", "rl", "scf"], 3),
-    "evaluate": 4,
+    **dict.fromkeys(["meta", "physics", "rl", "scf"], 3),
+    **dict.fromkeys(["evaluate", "fewshot"], 4),
     **dict.fromkeys(["", "__main__", "bench", "registry", "runs"], 5),
 }
 TOP = max(LAYERS.values())

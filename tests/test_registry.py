@@ -27,6 +27,7 @@ REQUIRED = {
     "rescaled": {"inner": "quadratics"},
     "reduced_batch": {"inner": "teacher_student"},
     "decay_to_start": {"inner": "adam"},
+    "ewc": {"inner": "adam"},
     "constant": {"longest": 10},
     "log_uniform": {"shortest": 5, "longest": 10},
     "time_to_target": {"target": 0.1},

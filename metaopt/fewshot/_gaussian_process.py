@@ -67,17 +67,20 @@ class GaussianProcess(AbstractPredictor):
         away = jnp.where(filled, 0.0, _FAR * (1.0 + jnp.arange(size, dtype=dtype)))
         at = jnp.concatenate([jnp.where(filled[:, None], features, 0.0), away[:, None]], axis=1)
         point = jnp.concatenate([query, jnp.zeros(1, dtype)])[None]
-        # The posterior mean is linear in the observations, so those of unit vectors are the weights.
-        # It relies on automatic promotion of ranks.
-        with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-            process = tfp.distributions.GaussianProcessRegressionModel(
-                make(amplitude=one, length_scale=one),
-                index_points=point,
-                observation_index_points=at,
-                observations=jnp.eye(size, dtype=dtype),
-                observation_noise_variance=self.noise.astype(dtype),
-                predictive_noise_variance=jnp.zeros((), dtype),
-            )
-            weights, variances = process.mean()[:, 0], process.variance()
-        variance = jnp.broadcast_to(variances, (size, 1))[0, 0]
+
+        def posterior(observations: Float[Array, " capacity"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+            # It relies on automatic promotion of ranks.
+            with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+                process = tfp.distributions.GaussianProcessRegressionModel(
+                    make(amplitude=one, length_scale=one),
+                    index_points=point,
+                    observation_index_points=at,
+                    observations=observations,
+                    observation_noise_variance=self.noise.astype(dtype),
+                    predictive_noise_variance=jnp.zeros((), dtype),
+                )
+                return process.mean()[0], process.variance()[0]
+
+        # The mean is linear in what was observed, so its derivatives are the weights.
+        weights, variance = jax.grad(posterior, has_aux=True)(jnp.zeros(size, dtype))
         return Weights(jnp.where(filled, weights, 0.0), jnp.clip(variance, 0.0, 1.0))

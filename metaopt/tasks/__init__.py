@@ -9,6 +9,7 @@ from ._classification import ClassificationTask as ClassificationTask
 from ._dataset import Dataset as Dataset
 from ._diffusion import Diffusion as Diffusion, DiffusionTask as DiffusionTask
 from ._digits import DigitsConv as DigitsConv, DigitsMLP as DigitsMLP
+from ._functions import Functions as Functions, FunctionsTask as FunctionsTask
 from ._generated import Generated as Generated, TaskDistribution as TaskDistribution, generate as generate
 from ._mnist1d import Mnist1D as Mnist1D
 from ._networks import (

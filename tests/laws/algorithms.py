@@ -36,6 +36,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "safeguarded": {"inner": "adam", "fallback": "sgd"},
     "loss_guarded": {"inner": "adam", "fallback": "sgd"},
     "decay_to_start": {"inner": "adam"},
+    "ewc": {"inner": "adam", "rate": 0.1},
 }
 
 # Those that lower the loss of a small network as they are built, without being trained.
@@ -58,6 +59,7 @@ DESCENDING = {
     "safeguarded",
     "loss_guarded",
     "decay_to_start",
+    "ewc",
 }
 
 # Those whose steps cannot do without the loss.
