@@ -68,6 +68,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         4,
         "extra `data`; extra `plots` for the picture",
     ),
+    "continual": Benchmark(
+        "five families of functions one after the other, with and without replay, against all at once",
+        "metaopt.bench._continual:run",
+        5,
+    ),
     "import-cost": Benchmark(
         "what importing metaopt costs beside JAX, Equinox and Optax", "metaopt.bench._import_cost:run", 0.5
     ),

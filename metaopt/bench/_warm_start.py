@@ -388,11 +388,15 @@ def _draw_picture(sparse: dict[str, _Outcome]) -> str:
     axis = figure.subplots()
     for (name, found), color in zip(sparse.items(), ("#0072B2", "#D55E00", "#009E73"), strict=False):
         similarity, gain, (low, high) = _curve(found)
-        axis.fill_between(similarity, low, high, color=color, alpha=0.15, linewidth=0)
-        axis.plot(similarity, gain, "o-", color=color, markersize=3.5, label=name)
+        # Where it matters, similarities are near 1.
+        distance = np.maximum(1.0 - similarity, 1e-6)
+        axis.fill_between(distance, low, high, color=color, alpha=0.15, linewidth=0)
+        axis.plot(distance, gain, "o-", color=color, markersize=3.5, label=name)
     axis.axhline(1.0, color="0.6", linewidth=1, zorder=0)
+    axis.set_xscale("log")
+    axis.invert_xaxis()
     axis.set_yscale("log")
-    axis.set_xlabel("similarity of the nearest problem in memory")
+    axis.set_xlabel("1 - similarity of the nearest problem in memory")
     axis.set_ylabel("cold steps / warm steps")
     axis.grid(True, which="major", color="0.9", linewidth=0.8)
     axis.set_axisbelow(True)

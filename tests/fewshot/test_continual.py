@@ -115,11 +115,10 @@ def test_importance_is_the_mean_square_of_meta_gradients():
 def test_replay_and_anchors_forget_less():
     naive = _run()
     assert naive.backward_transfer < -1 and naive.forgetting[0] > 1 and naive.forgetting[1] == 0
-    replayed, anchored = _run(memory=16), _run(anchor=0.5, importance_samples=16)
-    uniform = _run(anchor=0.5)
-    for better in (replayed, anchored):
-        assert better.forgetting[0] < 0.6 * naive.forgetting[0] and better.final < naive.final
-    # The optimum of both losses, each coordinate by its weights after one step of adaptation.
+    replayed, anchored, uniform = _run(memory=16), _run(anchor=0.5, importance_samples=16), _run(anchor=0.5)
+    for better in (replayed, anchored, uniform):
+        assert better.forgetting[0] < naive.forgetting[0] - 1 and better.final < naive.final
+    # The optimum of both losses: each coordinate by its weights after one step of adaptation.
     weights = np.asarray([1.0 * 0.9**2, 0.1 * 0.99**2])
     np.testing.assert_allclose(replayed.learner.initial, [weights[0] / weights.sum()] * 2, atol=0.08)
     # Weights leave free what the first family does not care for.
