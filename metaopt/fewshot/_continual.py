@@ -143,7 +143,7 @@ def continual(
 
     **Raises:**
 
-    - `ValueError`: if there is no family, `memory`, `anchor` or `importance_samples` is negative, `share` is not between
+    - `ValueError`: if there is no family, `memory`, `anchor` or `importance_samples` is negative, `share` not between
         0 and 1, or there are more or fewer names than families.
     """
     names = tuple(f"family {i + 1}" for i in range(len(families))) if names is None else tuple(names)
