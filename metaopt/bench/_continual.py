@@ -26,13 +26,16 @@ _ADAPTATION = 5
 _OUTER_RATE = 2e-3
 _INNER_RATE = 0.02
 
-_OUTER = Cosine(from_optax(optax.adam, learning_rate=_OUTER_RATE), final_fraction=0.03)
 # Half of the tasks of a meta-gradient are replayed, so that all methods have as many of them.
 _METHODS: dict[str, tuple[int, dict[str, Any]]] = {
     "replay": (_TASKS // 2, {"memory": _MEMORY}),
     "anchor": (_TASKS, {"anchor": 0.3, "importance_samples": 64}),
     "naive": (_TASKS, {}),
 }
+
+
+def _outer() -> Cosine:
+    return Cosine(from_optax(optax.adam, learning_rate=_OUTER_RATE), final_fraction=0.03)
 
 
 def _problem(family: Functions, tasks: int) -> MetaProblem:
@@ -74,7 +77,7 @@ def _in_sequence(method: str, seed: int, steps: int) -> _Found:
         _families(),
         _problem(Functions(), tasks),
         estimator=Unrolled(),
-        outer=_OUTER,
+        outer=_outer(),
         steps=steps,
         names=_NAMES,
         test_tasks=_TESTS,
@@ -90,7 +93,7 @@ def _jointly(seed: int, steps: int) -> _Found:
         _learner(seed),
         _problem(Functions(), _TASKS),
         estimator=Unrolled(),
-        outer=_OUTER,
+        outer=_outer(),
         steps=len(_NAMES) * steps,
         key=jr.key(seed),
     )

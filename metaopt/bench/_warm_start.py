@@ -158,10 +158,10 @@ _SOLVERS = {
     "Adam": (_adam, np.logspace(-2.5, 0.5, 13)),
     "Nesterov momentum 0.95": (_nesterov, np.logspace(-3.5, 1, 13)),
 }
-_PREDICTORS: dict[str, AbstractPredictor] = {
-    "nearest neighbor": NearestNeighbor(),
-    "kernel ridge": KernelRidge(_RIDGE),
-    "Gaussian process": GaussianProcess(_RIDGE),
+_PREDICTORS: dict[str, Callable[[], AbstractPredictor]] = {
+    "nearest neighbor": NearestNeighbor,
+    "kernel ridge": lambda: KernelRidge(_RIDGE),
+    "Gaussian process": lambda: GaussianProcess(_RIDGE),
 }
 
 
@@ -330,8 +330,8 @@ def _measure(family: _Family, solver: Any) -> tuple[dict[str, _Outcome], _Outcom
         levels, cold = _cold_runs(family, solver, features, data)
         pairs = features[: family.known], cold.params[: family.known]
         after, levels, steps = (x[family.known :] for x in (features, levels, cold.steps))
-        for name, predictor in _PREDICTORS.items():
-            warm = _stream(family, solver, predictor, pairs, after, levels, data)
+        for name, make in _PREDICTORS.items():
+            warm = _stream(family, solver, make(), pairs, after, levels, data)
             found[name].append(_outcome(steps, warm))
         sizes = jnp.asarray(np.unique(np.geomspace(1, family.known, 6).astype(int)))
         grid = [jnp.repeat(x, sizes.size, axis=0) for x in (after, levels, steps)]
