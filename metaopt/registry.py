@@ -82,6 +82,12 @@ DEFAULT: Registry = Registry.of(
             "proximal": "metaopt.meta:Proximal",
             "only_parts": "metaopt.fewshot:OnlyParts",
             "per_parameter_sgd": "metaopt.fewshot:PerParameterSGD",
+            "ewc": "metaopt.fewshot:EWC",
+        },
+        "metaopt.fewshot._predictor:AbstractPredictor": {
+            "nearest_neighbor": "metaopt.fewshot:NearestNeighbor",
+            "kernel_ridge": "metaopt.fewshot:KernelRidge",
+            "gaussian_process": "metaopt.fewshot:GaussianProcess",
         },
         "metaopt.l2o.base:AbstractHead": {
             "plain": "metaopt.l2o:PlainHead",
@@ -103,6 +109,7 @@ DEFAULT: Registry = Registry.of(
             "teacher_student": "metaopt.tasks:TeacherStudent",
             "sinusoids": "metaopt.tasks:Sinusoids",
             "few_shot": "metaopt.tasks:FewShot",
+            "functions": "metaopt.tasks:Functions",
             "digits_mlp": "metaopt.tasks:DigitsMLP",
             "digits_conv": "metaopt.tasks:DigitsConv",
             "mnist_1d": "metaopt.tasks:Mnist1D",

@@ -30,6 +30,7 @@ REQUIRED = {
     "proximal": {"inner": "adam"},
     "only_parts": {"inner": "adam", "parts": "2/*"},
     "anil": {"head": "2/*"},
+    "ewc": {"inner": "adam"},
     "constant": {"longest": 10},
     "log_uniform": {"shortest": 5, "longest": 10},
     "time_to_target": {"target": 0.1},

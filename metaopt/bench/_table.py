@@ -74,6 +74,17 @@ BENCHMARKS: dict[str, Benchmark] = {
         4,
         "a GPU",
     ),
+    "warm-start": Benchmark(
+        "starts from the solutions of similar problems against cold starts, with the same tuned solver",
+        "metaopt.bench._warm_start:run",
+        4,
+        "extra `data`; extra `plots` for the picture",
+    ),
+    "continual": Benchmark(
+        "five families of functions one after the other, with and without replay, against all at once",
+        "metaopt.bench._continual:run",
+        5,
+    ),
     "import-cost": Benchmark(
         "what importing metaopt costs beside JAX, Equinox and Optax", "metaopt.bench._import_cost:run", 0.5
     ),

@@ -11,6 +11,7 @@ from ._dataset import Dataset as Dataset
 from ._diffusion import Diffusion as Diffusion, DiffusionTask as DiffusionTask
 from ._digits import DigitsConv as DigitsConv, DigitsMLP as DigitsMLP
 from ._few_shot import FewShot as FewShot, FewShotTask as FewShotTask
+from ._functions import Functions as Functions, FunctionsTask as FunctionsTask
 from ._generated import Generated as Generated, TaskDistribution as TaskDistribution, generate as generate
 from ._glyphs import Glyphs as Glyphs
 from ._labelled_classes import LabelledClasses as LabelledClasses, labelled_classes as labelled_classes

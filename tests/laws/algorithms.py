@@ -39,6 +39,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "proximal": {"inner": "adam"},
     "only_parts": {"inner": "adam", "parts": "*"},
     "per_parameter_sgd": {},
+    "ewc": {"inner": "adam", "rate": 0.1},
 }
 
 # Those that lower the loss of a small network as they are built, without being trained.
@@ -64,6 +65,7 @@ DESCENDING = {
     "proximal",
     "only_parts",
     "per_parameter_sgd",
+    "ewc",
 }
 
 # Those whose steps cannot do without the loss.

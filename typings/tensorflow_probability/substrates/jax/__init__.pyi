@@ -1,1 +1,1 @@
-from . import bijectors as bijectors, distributions as distributions, mcmc as mcmc
+from . import bijectors as bijectors, distributions as distributions, math as math, mcmc as mcmc

@@ -5,6 +5,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from .bijectors import Bijector
+from .math.psd_kernels import PositiveSemidefiniteKernel
 
 _Shape: TypeAlias = int | Sequence[int]
 
@@ -223,4 +224,23 @@ class JointDistributionSequential(JointDistribution):
         validate_args: bool = False,
         experimental_use_kahan_sum: bool = False,
         name: str | None = None,
+    ) -> None: ...
+
+class GaussianProcessRegressionModel(Distribution):
+    def __init__(
+        self,
+        kernel: PositiveSemidefiniteKernel,
+        index_points: ArrayLike | None = None,
+        observation_index_points: ArrayLike | None = None,
+        observations: ArrayLike | None = None,
+        observation_noise_variance: ArrayLike = 0.0,
+        predictive_noise_variance: ArrayLike | None = None,
+        mean_fn: Callable[..., Array] | None = None,
+        cholesky_fn: Callable[..., Array] | None = None,
+        jitter: ArrayLike = 1e-6,
+        validate_args: bool = False,
+        allow_nan_stats: bool = False,
+        name: str = "GaussianProcessRegressionModel",
+        _conditional_kernel: Any = None,
+        _conditional_mean_fn: Any = None,
     ) -> None: ...

@@ -1,0 +1,155 @@
+"""Families of functions one after the other, against all of them at once."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax.random as jr
+import numpy as np
+import optax
+from jaxtyping import Float
+
+from .._core import Learner, from_optax
+from ..fewshot import ContinualResult, continual
+from ..meta import ConstantHorizon, FinalLoss, MetaProblem, Unrolled, meta_train, only, validate
+from ..schedules import Cosine
+from ..tasks import Functions
+from .base import Claim, Report
+
+
+_SEEDS = 3
+_NAMES = ("sine", "polynomial", "step", "bump", "vee")
+_STEPS = 800
+_TASKS = 32
+_TESTS = 600
+_MEMORY = 1000
+_ADAPTATION = 5
+_OUTER_RATE = 2e-3
+_INNER_RATE = 0.02
+
+# Half of the tasks of a meta-gradient are replayed, so that all methods have as many of them.
+_METHODS: dict[str, tuple[int, dict[str, Any]]] = {
+    "replay": (_TASKS // 2, {"memory": _MEMORY}),
+    "anchor": (_TASKS, {"anchor": 0.3, "importance_samples": 64}),
+    "naive": (_TASKS, {}),
+}
+
+
+def _outer() -> Cosine:
+    return Cosine(from_optax(optax.adam, learning_rate=_OUTER_RATE), final_fraction=0.03)
+
+
+def _problem(family: Functions, tasks: int) -> MetaProblem:
+    trainable = only(lambda learner: learner.initial)
+    horizon = ConstantHorizon(_ADAPTATION)
+    return MetaProblem(family, FinalLoss(queries=True), horizon, tasks=tasks, trainable=trainable)
+
+
+def _learner(seed: int) -> Learner:
+    task_key, start_key = jr.split(jr.key(seed))
+    initial = Functions().sample(key=task_key).init(key=start_key)
+    return Learner(from_optax(optax.sgd, learning_rate=_INNER_RATE), initial)
+
+
+_test = eqx.filter_jit(lambda learner, family, key: validate(learner, family, steps=_ADAPTATION, tasks=_TESTS, key=key))
+
+
+class _Found(NamedTuple):
+    """Losses at the end, on tasks that are the same for all methods; and what the stream looked like."""
+
+    losses: Float[np.ndarray, " families"]
+    stream: ContinualResult | None
+    seconds: float
+
+
+def _families() -> list[Functions]:
+    return [Functions((name,)) for name in _NAMES]
+
+
+def _tested(learner: Learner, seed: int) -> Float[np.ndarray, " families"]:
+    key = jr.key(1000 + seed)
+    return np.asarray([float(_test(learner, family, key)) for family in _families()])
+
+
+def _in_sequence(method: str, seed: int, steps: int) -> _Found:
+    tasks, options = _METHODS[method]
+    found = continual(
+        _learner(seed),
+        _families(),
+        _problem(Functions(), tasks),
+        estimator=Unrolled(),
+        outer=_outer(),
+        steps=steps,
+        names=_NAMES,
+        test_tasks=_TESTS,
+        key=jr.key(seed),
+        **options,
+    )
+    return _Found(_tested(found.learner, seed), found, sum(stage.seconds for stage in found.stages))
+
+
+def _jointly(seed: int, steps: int) -> _Found:
+    """As many meta-steps on tasks of all families, with as many tasks each."""
+    result = meta_train(
+        _learner(seed),
+        _problem(Functions(), _TASKS),
+        estimator=Unrolled(),
+        outer=_outer(),
+        steps=len(_NAMES) * steps,
+        key=jr.key(seed),
+    )
+    return _Found(_tested(result.learner, seed), None, result.seconds)
+
+
+def _geometric(values: Float[np.ndarray, "..."]) -> float:
+    return float(np.exp(np.mean(np.log(values))))
+
+
+def _ratios(found: list[_Found], joint: list[_Found]) -> Float[np.ndarray, " seeds"]:
+    """The joint losses over those of a method, per seed the geometric mean over families."""
+    return np.asarray([_geometric(theirs.losses / ours.losses) for ours, theirs in zip(found, joint, strict=True)])
+
+
+def run(*, full: bool = False) -> Report:
+    """An initialization for five kinds of functions that are met one after the other."""
+    steps = 3 * _STEPS if full else _STEPS
+    seeds = list(range(_SEEDS))
+    found = {method: [_in_sequence(method, seed, steps) for seed in seeds] for method in _METHODS}
+    found["joint"] = [_jointly(seed, steps) for seed in seeds]
+    ratios = {method: _ratios(results, found["joint"]) for method, results in found.items()}
+    rows = []
+    for method, results in found.items():
+        streams = [result.stream for result in results if result.stream is not None]
+        row: dict[str, Any] = {"method": method}
+        row |= {name: _geometric(np.asarray([r.losses[i] for r in results])) for i, name in enumerate(_NAMES)}
+        row["all"] = _geometric(np.asarray([r.losses for r in results]))
+        row["joint / this"] = float(np.median(ratios[method]))
+        if streams:
+            row["backward transfer"] = float(np.mean([stream.backward_transfer for stream in streams]))
+            row["forward transfer"] = float(np.mean([stream.forward_transfer for stream in streams]))
+        row["s per seed"] = float(np.mean([result.seconds for result in results]))
+        rows.append(row)
+    note = (
+        f"joint training's losses over those of replay of {_MEMORY} tasks: geometric mean over {len(_NAMES)} families, "
+        f"median over seeds; {_spread(ratios['replay'])}"
+    )
+    claims = [
+        Claim("final_vs_joint", float(np.median(ratios["replay"])), note),
+        Claim(
+            "naive_vs_joint", float(np.median(ratios["naive"])), f"the same without replay; {_spread(ratios['naive'])}"
+        ),
+    ]
+    notes = [
+        f"Query losses after {_ADAPTATION} steps on 10 points, means over {_TESTS} held-out tasks of each family; "
+        f"geometric means over seeds. {steps} meta-steps per family, {_TASKS} tasks each; joint training has as many "
+        "in all.",
+        *(f"Seed 0, {method}: losses after each family.\n\n{_table(found[method][0])}" for method in _METHODS),
+    ]
+    return Report(seeds, rows, claims, notes)
+
+
+def _table(found: _Found) -> str:
+    return "" if found.stream is None else found.stream.table()
+
+
+def _spread(values: Float[np.ndarray, " seeds"]) -> str:
+    return f"over seeds {np.min(values):.3g} to {np.max(values):.3g}"

@@ -1,0 +1,1 @@
+from . import psd_kernels as psd_kernels
