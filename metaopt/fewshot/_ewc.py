@@ -50,7 +50,7 @@ class EWC(AbstractAlgorithm[_EWCState, PyTree, PyTree]):
 
     inner: AbstractAlgorithm[Any, Any, Any]
     rate: Float[Array, ""] = eqx.field(converter=number, default=1e-2)
-    importance: PyTree = None
+    importance: PyTree[Float[Array, "..."]] | None = None
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _EWCState:
         return _EWCState(self.inner.init(params, key=key), copied(trainable(params)))
