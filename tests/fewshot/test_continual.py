@@ -82,6 +82,7 @@ def test_a_reservoir_gives_back_what_it_holds(getkey):
     for i in range(3):
         reservoir = reservoir.add(Point(jnp.full(1, float(i)), jnp.full(1, 2.0)), key=getkey())
     drawn = jax.vmap(lambda key: reservoir.sample(key=key))(jr.split(getkey(), 100))
+    assert isinstance(drawn, Point)
     assert set(drawn.place[:, 0].tolist()) == {0.0, 1.0, 2.0} and jnp.all(drawn.weights == 2)
     with pytest.raises(ValueError, match="`capacity` must be at least 1"):
         Reservoir(Point(jnp.zeros(1), jnp.ones(1)), 0)

@@ -1,3 +1,5 @@
+from typing import Any, cast
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -164,8 +166,8 @@ def test_an_empty_memory_starts_cold_and_predicts_nothing():
     for predictor in PREDICTORS.values():
         memory = WarmStart(cold, 2, predictor=predictor, threshold=0.0)
         assert eqx.tree_equal(_start(memory, jnp.zeros(2), cold), cold)
-    with pytest.raises(Exception, match="The memory is empty"):
-        memory.predict(jnp.zeros(2))
+        with pytest.raises(Exception, match="The memory is empty"):
+            memory.predict(jnp.zeros(2))
 
 
 def test_what_is_not_finite_is_not_remembered():
@@ -273,7 +275,7 @@ def _unchecked():
         (lambda: WarmStart(jnp.zeros(2), 1, scales=0.0), "`scales` must be positive"),
         (lambda: WarmStart(jnp.zeros(2), 1, scales=jnp.ones(3)), "`scales` must be one number or 1"),
         (lambda: WarmStart({"n": 1}, 1), "nothing to remember"),
-        (lambda: WarmStart(jnp.zeros(2), 1, rules={"w": "stretch"}), "The rule for `w`"),
+        (lambda: WarmStart(jnp.zeros(2), 1, rules=cast(Any, {"w": "stretch"})), "The rule for `w`"),
         (lambda: WarmStart(jnp.zeros(2), 1).add(jnp.zeros(2), jnp.zeros(2)), r"`features` must have shape \(1,\)"),
         (lambda: WarmStart(jnp.zeros(2), 1).start(jnp.zeros(3), jnp.zeros(2)), r"`features` must have shape \(1,\)"),
         (lambda: WarmStart({"a": jnp.zeros(2)}, 1).add(jnp.zeros(1), {"b": jnp.zeros(2)}), "Missing: `a`. Not wanted"),
@@ -281,7 +283,7 @@ def _unchecked():
         (lambda: transfer({"a": jnp.zeros(2)}, {"a": jnp.zeros(3)}), r"no rule fits it. .*'a': 'pad'"),
         (lambda: transfer({"a": jnp.zeros(2)}, {"a": jnp.zeros(3)}, rules={"a": "crop"}), "at least as large"),
         (lambda: transfer({"a": jnp.zeros(2)}, {"a": jnp.zeros((2, 1))}, rules={"a": "pad"}), "as many axes"),
-        (lambda: GaussianProcess(kernel="linear"), "`kernel` must be one of"),
+        (lambda: GaussianProcess(kernel=cast(Any, "linear")), "`kernel` must be one of"),
     ],
 )
 def test_errors(call, text):
