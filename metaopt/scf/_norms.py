@@ -1,0 +1,38 @@
+"""Numbers that several accelerators need."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def number(x: Any) -> Float[Array, ""]:
+    return jnp.asarray(x, jnp.result_type(float))
+
+
+def positive(x: Any) -> Float[Array, ""]:
+    """A number that must be positive.
+
+    **Raises:**
+
+    - `ValueError`: if it is not.
+    """
+    if isinstance(x, int | float) and not x > 0:
+        raise ValueError(f"A positive number was wanted, but {x} was given.")
+    return number(x)
+
+
+def fraction(x: Any) -> Float[Array, ""]:
+    """A number of at least zero and less than one.
+
+    **Raises:**
+
+    - `ValueError`: if it is not.
+    """
+    if isinstance(x, int | float) and not 0 <= x < 1:
+        raise ValueError(f"A number of at least 0 and less than 1 was wanted, but {x} was given.")
+    return number(x)
+
+
+def largest(matrix: Float[Array, "..."]) -> Float[Array, ""]:
+    return jnp.max(jnp.abs(matrix))
