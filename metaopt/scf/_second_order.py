@@ -1,14 +1,11 @@
 """Newton's method on rotations of orbitals."""
 
-from typing import Any
-
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-import lineax as lx
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Scalar
 
 from .._core._trees import select
+from ._lanczos import curvature, lanczos, scaling, trusted
 from ._norms import positive
 from ._orbitals import counts_of, dagger, rotated, separated
 from .base import AbstractAccelerator, FockBuilds, Matrices, Signal
@@ -35,22 +32,29 @@ class SecondOrderState(eqx.Module):
 class SecondOrder(AbstractAccelerator[SecondOrderState]):
     r"""Minimize the energy over rotations of orbitals by Newton's method in a trust region.
 
-    With $F_{ai}$ between virtual and occupied orbitals, rotations $\kappa_{ai}$ solve
+    With $F_{ai}$ between virtual and occupied orbitals and its derivative $H$ by rotations, a step minimizes
 
-    $$F_{ab} \kappa_{bi} - \kappa_{aj} F_{ji} + F_{ai}[\kappa] = -F_{ai}$$
+    $$\langle F, \kappa \rangle + \tfrac{1}{2} \langle \kappa, H \kappa \rangle
+          \quad \text{where} \quad \lVert \Delta^{1/2} \kappa \rVert \le r, \quad \Delta_{ai} = \epsilon_a - \epsilon_i$$
 
-    by at most `iterations` of preconditioned conjugate gradients. Each needs one Fock build for $F[\kappa]$, and one
-    more foretells the energy; all are counted. Where that leads up, the preconditioned gradient is followed. Steps are
-    no longer than a radius that follows how well energies were foretold, and one that raised the energy is taken back.
+    within the span of `iterations` Lanczos vectors, each of which needs a Fock build of its own; these are counted.
+    Negative curvature is followed down. The radius follows how well energies were foretold, and a step that raised the
+    energy is taken back.
 
     **Attributes:**
 
-    - `iterations`: of conjugate gradients, per step.
-    - `radius`: the longest first step, as the norm of $\kappa$.
+    - `iterations`: how many Lanczos vectors per step.
+    - `radius`: $r$ of the first step.
 
     ??? cite "Reference"
 
         ```bibtex
+        @article{gould1999solving,
+          title={Solving the trust-region subproblem using the {Lanczos} method},
+          author={Gould, Nicholas I. M. and Lucidi, Stefano and Roma, Massimo and Toint, Philippe L.},
+          journal={SIAM Journal on Optimization}, volume={9}, pages={504--525}, year={1999}
+        }
+
         @article{bacskay1981quadratically,
           title={A quadratically convergent {Hartree--Fock} ({QC-SCF}) method. {Application} to closed shell systems},
           author={Bacskay, George B.},
@@ -59,7 +63,7 @@ class SecondOrder(AbstractAccelerator[SecondOrderState]):
         ```
     """
 
-    iterations: int = eqx.field(static=True, default=6)
+    iterations: int = eqx.field(static=True, default=8)
     radius: Float[Array, ""] = eqx.field(converter=positive, default=0.5)
 
     def __check_init__(self) -> None:
@@ -98,51 +102,17 @@ class SecondOrder(AbstractAccelerator[SecondOrderState]):
         filled = filled.astype(fock.dtype)
         mask = (1 - filled)[:, :, None] * filled[:, None, :]
         energies = energies - lift[:, None] * (1 - filled)
-        rotation, promised, used = self._rotation(grads, orbitals, energies, mask, fock, density, radius)
+        scale = scaling(energies, mask)
+        gradient = scale * (dagger(orbitals) @ fock @ orbitals)
+        product = curvature(grads.operator, density, orbitals, energies, scale)
+        vectors, matrix = lanczos(product, gradient, self.iterations)
+        force = jnp.tensordot(vectors, gradient, 3)
+        steps, lower = trusted(matrix, force, radius)
+        rotation = scale * jnp.tensordot(steps, vectors, 1)
 
         turned = rotated(orbitals, rotation)
         chosen = turned * filled[:, None, :]
-        new = chosen @ dagger(chosen)
-        proposed, _ = separated(fock, new)
-        builds = FockBuilds(state.builds.count + used)
+        proposed, _ = separated(fock, chosen @ dagger(chosen))
+        builds = FockBuilds(state.builds.count + self.iterations)
+        promised = 2 * grads.weight * lower
         return SecondOrderState(fock, density, energy, promised, radius, jnp.asarray(True), builds), proposed
-
-    def _rotation(
-        self,
-        grads: Signal,
-        orbitals: Matrices,
-        energies: Float[Array, "spin n"],
-        mask: Matrices,
-        fock: Matrices,
-        density: Matrices,
-        radius: Float[Array, ""],
-    ) -> tuple[Matrices, Float[Array, ""], Any]:
-        gaps = energies[:, :, None] - energies[:, None, :]
-        gradient = mask * (dagger(orbitals) @ fock @ orbitals)
-
-        def hessian(rotation: Matrices) -> Matrices:
-            rotation = mask * rotation
-            both = orbitals @ (rotation + dagger(rotation)) @ dagger(orbitals)
-            response = dagger(orbitals) @ grads.operator.response(density, both) @ orbitals
-            return mask * (gaps * rotation + response)
-
-        structure = jax.eval_shape(lambda: fock)
-        steep = jnp.where(mask > 0, jnp.maximum(gaps, 0.2), 1.0)
-        tag = lx.positive_semidefinite_tag
-        operator = lx.FunctionLinearOperator(lambda x: hessian(x) + (1 - mask) * x, structure, tag)
-        rough = lx.FunctionLinearOperator(lambda x: x / steep, structure, tag)
-        solver = lx.CG(rtol=1e-2, atol=1e-10, max_steps=self.iterations)
-        solved = lx.linear_solve(operator, -gradient, solver, options={"preconditioner": rough}, throw=False)
-        newton = mask * solved.value
-        # Conjugate gradients on a saddle may go anywhere: up, or to where the model goes down less than along the
-        # preconditioned gradient.
-        plain = -gradient / steep
-        good = jnp.all(jnp.isfinite(newton)) & (jnp.sum(newton * gradient) < -0.1 * jnp.abs(jnp.sum(plain * gradient)))
-        rotation = jnp.where(good, newton, plain)
-        length = jnp.linalg.norm(rotation)
-        rotation = rotation * jnp.minimum(1.0, radius / jnp.where(length > 0, length, 1.0))
-        slope = jnp.sum(gradient * rotation)
-        curvature = jnp.sum(rotation * hessian(rotation))
-        promised = 2 * grads.weight * (slope + 0.5 * curvature)
-        used = jnp.asarray(solved.stats["num_steps"], jnp.int32) + 1
-        return rotation, promised, used

@@ -9,8 +9,9 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int
 
 from .._core import AbstractAlgorithm
-from ._operator import Operator, loewdin
-from ._orbitals import between, dagger, fill, rotated, semicanonical
+from ._lanczos import curvature, lanczos, scaling
+from ._operator import loewdin
+from ._orbitals import between, fill, rotated, semicanonical
 from ._results import RESULTS, Solution
 from ._second_order import SecondOrder
 from ._solve import solve
@@ -27,7 +28,7 @@ class Stability(eqx.Module):
 
     - `eigenvalue`: the lowest eigenvalue of the second derivative, relative to what it would be without the response of
         the mean field; negative if the solution is not a minimum.
-    - `stable`: whether it is a minimum, up to rounding.
+    - `stable`: whether it is a minimum, up to rounding, and no lower energy was seen further along that way.
     - `density`: of each spin, some way down, to begin a new calculation with.
     - `energy`: of that density.
     - `fock_builds`: how many Fock matrices this took.
@@ -91,7 +92,11 @@ def stability(
     if steps == 0:  # no virtual orbitals, or no occupied ones
         found = jnp.asarray(jnp.inf), operator.out_of(density)
         return Stability(found[0], jnp.asarray(True), found[1], energy, jnp.asarray(1))
-    value, way = _lowest(operator, density, orbitals, energies, mask, steps)
+    scale = scaling(energies, mask)
+    start = mask * jr.normal(jr.key(0), mask.shape, mask.dtype)
+    vectors, matrix = lanczos(curvature(operator, density, orbitals, energies, scale), start, steps)
+    values, coefficients = jnp.linalg.eigh(matrix)
+    way = scale * jnp.tensordot(coefficients[:, 0], vectors, 1)
     way = way / jnp.max(jnp.abs(way))
 
     def along(angle: Float[Array, ""]) -> tuple[Float[Array, ""], Matrices]:
@@ -101,52 +106,10 @@ def stability(
     angles = jnp.asarray([sign * angle for angle in _ANGLES for sign in (1, -1)])
     seen, densities = jax.lax.map(along, angles)
     best = jnp.argmin(seen)
-    stable = value > -tolerance
+    # A lower energy far along the way is another valley, and as good a reason to go there.
+    stable = (values[0] > -tolerance) & (seen[best] > energy - tolerance)
     builds = jnp.asarray(1 + steps + angles.size)
-    return Stability(value, stable, densities[best], seen[best], builds)
-
-
-def _lowest(
-    operator: Operator,
-    density: Matrices,
-    orbitals: Matrices,
-    energies: Float[Array, "spin n"],
-    mask: Matrices,
-    steps: int,
-) -> tuple[Float[Array, ""], Matrices]:
-    """The lowest eigenvalue, and its vector as a rotation."""
-    gaps = energies[:, :, None] - energies[:, None, :]
-    # Orbitals in the wrong order have a negative gap.
-    scale = mask / jnp.sqrt(jnp.where(mask > 0, jnp.maximum(jnp.abs(gaps), 1e-2), 1.0))
-
-    def product(vector: Matrices) -> Matrices:
-        rotation = scale * vector
-        both = orbitals @ (rotation + dagger(rotation)) @ dagger(orbitals)
-        response = dagger(orbitals) @ operator.response(density, both) @ orbitals
-        return scale * (gaps * rotation + response)
-
-    def body(carry: Any, index: Int[Array, ""]) -> tuple[Any, Float[Array, ""]]:
-        vectors, matrix = carry
-        image = product(vectors[index])
-        # Twice, against rounding.
-        rest = image
-        for _ in range(2):
-            rest = rest - jnp.tensordot(jnp.tensordot(vectors, rest, 3), vectors, 1)
-        length = jnp.linalg.norm(rest)
-        following = rest / jnp.where(length > 0, length, 1.0)
-        row = jnp.tensordot(vectors, image, 3)
-        vectors = vectors.at[index + 1].set(jnp.where(length > 1e-10, following, 0))
-        return (vectors, matrix.at[index].set(row[:steps])), length
-
-    start = mask * jr.normal(jr.key(0), mask.shape, mask.dtype)
-    vectors = jnp.zeros((steps + 1, *mask.shape), mask.dtype).at[0].set(start / jnp.linalg.norm(start))
-    carry = vectors, jnp.zeros((steps, steps), mask.dtype)
-    (vectors, matrix), _ = jax.lax.scan(body, carry, jnp.arange(steps))
-    # Places that were not reached have no vector, and a high value.
-    empty = jnp.sum(vectors[:steps] ** 2, axis=(1, 2, 3)) < 0.5
-    matrix = 0.5 * (matrix + matrix.T) + 1e3 * jnp.diag(empty.astype(mask.dtype))
-    values, coefficients = jnp.linalg.eigh(matrix)
-    return values[0], scale * jnp.tensordot(coefficients[:, 0], vectors[:steps], 1)
+    return Stability(values[0], stable, densities[best], seen[best], builds)
 
 
 class Followed(eqx.Module):
@@ -184,7 +147,7 @@ def follow(
     - `system`: the system.
     - `solution`: where to begin; by default what [`metaopt.scf.solve`][] finds.
     - `accelerator`: for calculations that go on from a way down; by default [`metaopt.scf.SecondOrder`][], which goes
-        down.
+        down. What it leaves unfinished, the default of [`metaopt.scf.solve`][] finishes.
     - `attempts`: how often to look for a way down, at least 1.
     - `max_cycles`, `energy_tolerance`, `gradient_tolerance`: as those of [`metaopt.scf.solve`][].
 
@@ -198,7 +161,7 @@ def follow(
     """
     if attempts < 1:
         raise ValueError(f"`attempts` must be at least 1, but {attempts} was given.")
-    accelerator = SecondOrder() if accelerator is None else accelerator
+    accelerator = SecondOrder(iterations=16) if accelerator is None else accelerator
     options: dict[str, Any] = dict(
         max_cycles=max_cycles, energy_tolerance=energy_tolerance, gradient_tolerance=gradient_tolerance
     )
@@ -212,6 +175,9 @@ def follow(
             break
         lower = _solve(system, accelerator, found.density, **options)
         builds = builds + lower.fock_builds
+        if bool(lower.result == RESULTS.max_cycles):
+            lower = _solve(system, None, lower, **options)
+            builds = builds + lower.fock_builds
         if not (bool(lower.result == RESULTS.converged) and float(lower.energy) < float(solution.energy) - 1e-9):
             break
         solution, descents = lower, descents + 1
