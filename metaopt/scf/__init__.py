@@ -4,6 +4,7 @@ from ._cdiis import CDIIS as CDIIS
 from ._damping import Damping as Damping
 from ._ediis import EDIIS as EDIIS
 from ._guarded import Guarded as Guarded
+from ._guess import Guess as Guess
 from ._interactions import (
     DensityFitted as DensityFitted,
     PairPacked as PairPacked,
@@ -11,6 +12,7 @@ from ._interactions import (
 )
 from ._level_shift import LevelShift as LevelShift
 from ._mixing import Mixing as Mixing
+from ._operator import Operator as Operator
 from ._optimal_damping import OptimalDamping as OptimalDamping
 from ._restarted import Restarted as Restarted
 from ._results import RESULTS as RESULTS, Solution as Solution
@@ -27,6 +29,7 @@ from .base import (
     AbstractInteraction as AbstractInteraction,
     AbstractOperator as AbstractOperator,
     FockBuilds as FockBuilds,
+    Matrices as Matrices,
     Molecule as Molecule,
     Signal as Signal,
 )

@@ -64,5 +64,5 @@ class Anderson(AbstractAccelerator[AndersonState]):
         # The residual of the first one is zero by definition, but there is no reason to go back to it.
         known = history.valid & (first | (jnp.sum(residuals**2, axis=(1, 2, 3)) > 0))
         weights = smallest_residual(products(residuals, residuals), known)
-        proposed = combined(weights, inputs + self.rate * residuals)
+        proposed = combined(weights, inputs + self.rate.astype(params.dtype) * residuals)
         return AndersonState(proposed, history), proposed

@@ -6,7 +6,6 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree, Scalar
 
-from .._core import AbstractAlgorithm
 from ._norms import fraction
 from .base import AbstractAccelerator, Matrices, Signal
 
@@ -40,7 +39,7 @@ class Damping(AbstractAccelerator[DampingState]):
         ```
     """
 
-    inner: AbstractAlgorithm[Any, Any, Any]
+    inner: AbstractAccelerator[Any]
     factor: Float[Array, ""] = eqx.field(converter=fraction, default=0.3)
 
     def init(self, params: Matrices, *, key: PRNGKeyArray | None = None) -> DampingState:
@@ -50,6 +49,6 @@ class Damping(AbstractAccelerator[DampingState]):
         self, state: DampingState, params: Matrices, grads: Signal, *, value: Scalar | None = None
     ) -> tuple[DampingState, Matrices]:
         inner, proposed = self.inner.step(state.inner, params, grads, value=value)
-        factor = jnp.where(state.started, self.factor, 0.0)
+        factor = jnp.where(state.started, self.factor.astype(params.dtype), 0.0)
         damped = proposed + factor * (state.last - proposed)
         return DampingState(inner, damped, jnp.asarray(True)), damped

@@ -6,7 +6,6 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
-from .._core import AbstractAlgorithm
 from .._core._trees import all_finite
 from ._cdiis import CDIIS
 from ._norms import positive
@@ -37,8 +36,8 @@ class Guarded(AbstractAccelerator[GuardedState]):
     - `patience`: for how many cycles the fallback is in charge.
     """
 
-    inner: AbstractAlgorithm[Any, Any, Any]
-    fallback: AbstractAlgorithm[Any, Any, Any] = CDIIS()
+    inner: AbstractAccelerator[Any]
+    fallback: AbstractAccelerator[Any] = CDIIS()
     growth: Float[Array, ""] = eqx.field(converter=positive, default=2.0)
     patience: int = eqx.field(static=True, default=4)
 
@@ -57,7 +56,7 @@ class Guarded(AbstractAccelerator[GuardedState]):
         inner, proposed = self.inner.step(state.inner, params, grads, value=value)
         fallback, safe = self.fallback.step(state.fallback, params, grads, value=value)
         norm = jnp.linalg.norm(grads.residual)
-        worse = (norm > self.growth * state.smallest) | ~all_finite(proposed)
+        worse = (norm > self.growth.astype(norm.dtype) * state.smallest) | ~all_finite(proposed)
         left = jnp.where(worse, self.patience, jnp.maximum(state.left - 1, 0)).astype(jnp.int32)
         calls = state.calls + (worse & (state.left == 0)).astype(jnp.int32)
         smallest = jnp.minimum(norm, state.smallest)

@@ -6,7 +6,6 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
-from .._core import AbstractAlgorithm
 from ._norms import number
 from .base import AbstractAccelerator, Matrices, Signal
 
@@ -32,7 +31,7 @@ class LevelShift(AbstractAccelerator[PyTree]):
         ```
     """
 
-    inner: AbstractAlgorithm[Any, Any, Any]
+    inner: AbstractAccelerator[Any]
     shift: Float[Array, ""] = eqx.field(converter=number, default=0.25)
 
     def init(self, params: Matrices, *, key: PRNGKeyArray | None = None) -> PyTree:
@@ -43,4 +42,4 @@ class LevelShift(AbstractAccelerator[PyTree]):
     ) -> tuple[PyTree, Matrices]:
         state, proposed = self.inner.step(state, params, grads, value=value)
         identity = jnp.eye(params.shape[-1], dtype=params.dtype)
-        return state, proposed + self.shift * (identity - grads.density)
+        return state, proposed + self.shift.astype(params.dtype) * (identity - grads.density)

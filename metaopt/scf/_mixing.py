@@ -48,6 +48,6 @@ class Mixing(AbstractAccelerator[MixingState]):
         self, state: MixingState, params: Matrices, grads: Signal, *, value: Scalar | None = None
     ) -> tuple[MixingState, Matrices]:
         del grads, value
-        rate = jnp.where(state.started, self.rate, 1.0)
+        rate = jnp.where(state.started, self.rate.astype(params.dtype), 1.0)
         mixed = state.mixed + rate * (params - state.mixed)
         return MixingState(mixed, jnp.asarray(True)), mixed

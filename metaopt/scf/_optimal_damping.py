@@ -55,6 +55,6 @@ class OptimalDamping(AbstractAccelerator[OptimalDampingState]):
         slope, curvature = jnp.sum(state.fock * way), jnp.sum(change * way)
         inside = (curvature > 0) & (-slope < curvature)
         part = jnp.where(inside, -slope / jnp.where(inside, curvature, 1.0), 1.0)
-        part = jnp.where(state.started, jnp.clip(part, self.least, 1.0), 1.0)
+        part = jnp.where(state.started, jnp.clip(part, self.least.astype(part.dtype), 1.0), 1.0)
         fock, density = state.fock + part * change, state.density + part * way
         return OptimalDampingState(fock, density, jnp.asarray(True)), fock

@@ -6,7 +6,6 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
-from .._core import AbstractAlgorithm
 from .._core._trees import select
 from ._norms import positive
 from .base import AbstractAccelerator, Matrices, Signal
@@ -43,7 +42,7 @@ class Restarted(AbstractAccelerator[RestartedState]):
         ```
     """
 
-    inner: AbstractAlgorithm[Any, Any, Any]
+    inner: AbstractAccelerator[Any]
     growth: Float[Array, ""] = eqx.field(converter=positive, default=10.0)
 
     def init(self, params: Matrices, *, key: PRNGKeyArray | None = None) -> RestartedState:
@@ -54,7 +53,7 @@ class Restarted(AbstractAccelerator[RestartedState]):
         self, state: RestartedState, params: Matrices, grads: Signal, *, value: Scalar | None = None
     ) -> tuple[RestartedState, Matrices]:
         norm = jnp.linalg.norm(grads.residual)
-        worse = norm > self.growth * state.smallest
+        worse = norm > self.growth.astype(norm.dtype) * state.smallest
         fresh = self.inner.init(params)
         inner, proposed = self.inner.step(select(worse, fresh, state.inner), params, grads, value=value)
         smallest = jnp.where(worse, norm, jnp.minimum(norm, state.smallest))

@@ -35,7 +35,7 @@ class SecondOrder(AbstractAccelerator[SecondOrderState]):
     With $F_{ai}$ between virtual and occupied orbitals and its derivative $H$ by rotations, a step minimizes
 
     $$\langle F, \kappa \rangle + \tfrac{1}{2} \langle \kappa, H \kappa \rangle
-          \quad \text{where} \quad \lVert \Delta^{1/2} \kappa \rVert \le r, \quad \Delta_{ai} = \epsilon_a - \epsilon_i$$
+          \quad \text{where} \quad \lVert \Delta^{1/2} \kappa \rVert \le r, \; \Delta_{ai} = \epsilon_a - \epsilon_i$$
 
     within the span of `iterations` Lanczos vectors, each of which needs a Fock build of its own; these are counted.
     Negative curvature is followed down. The radius follows how well energies were foretold, and a step that raised the

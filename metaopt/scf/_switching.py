@@ -6,7 +6,6 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
-from .._core import AbstractAlgorithm
 from ._adiis import ADIIS
 from ._cdiis import CDIIS
 from ._norms import largest, positive
@@ -40,8 +39,8 @@ class Switching(AbstractAccelerator[tuple[PyTree, PyTree]]):
         ```
     """
 
-    far: AbstractAlgorithm[Any, Any, Any] = ADIIS()
-    near: AbstractAlgorithm[Any, Any, Any] = CDIIS()
+    far: AbstractAccelerator[Any] = ADIIS()
+    near: AbstractAccelerator[Any] = CDIIS()
     upper: Float[Array, ""] = eqx.field(converter=positive, default=0.1)
     lower: Float[Array, ""] = eqx.field(converter=positive, default=1e-2)
 
@@ -53,5 +52,6 @@ class Switching(AbstractAccelerator[tuple[PyTree, PyTree]]):
     ) -> tuple[tuple[PyTree, PyTree], Matrices]:
         far_state, far = self.far.step(state[0], params, grads, value=value)
         near_state, near = self.near.step(state[1], params, grads, value=value)
-        share = jnp.clip((largest(grads.residual) - self.lower) / (self.upper - self.lower), 0, 1)
+        lower, upper = (x.astype(params.dtype) for x in (self.lower, self.upper))
+        share = jnp.clip((largest(grads.residual) - lower) / (upper - lower), 0, 1)
         return (far_state, near_state), share * far + (1 - share) * near
