@@ -4,7 +4,6 @@ from ._cdiis import CDIIS as CDIIS
 from ._damping import Damping as Damping
 from ._ediis import EDIIS as EDIIS
 from ._guarded import Guarded as Guarded
-from ._guess import Guess as Guess
 from ._interactions import (
     DensityFitted as DensityFitted,
     PairPacked as PairPacked,

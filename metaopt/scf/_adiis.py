@@ -46,7 +46,7 @@ class ADIIS(AbstractAccelerator[History]):
         del value
         state = state.add((params, grads.density))
         focks, densities = state.entries
-        away, changes = densities - grads.density, focks - params
+        away, changes = densities - grads.density[None], focks - params[None]
         linear = jnp.tensordot(away, params, 3)
         cross = products(away, changes)
         weights = minimize_on_simplex(linear, 0.5 * (cross + cross.T), state.valid)

@@ -60,7 +60,7 @@ def smallest_residual(gram: Float[Array, "places places"], valid: Bool[Array, " 
     squares = jnp.where(valid, jnp.diagonal(gram), 1.0)
     inverse = jnp.where(valid, 1 / jnp.sqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
     identity = jnp.eye(gram.shape[0], dtype=gram.dtype)
-    scaled = jnp.where(valid[:, None] & valid, gram, 0) * inverse[:, None] * inverse
-    scaled = jnp.where(valid[:, None] | valid, scaled, identity) + _RIDGE * identity
+    scaled = jnp.where(valid[:, None] & valid[None], gram, 0) * inverse[:, None] * inverse[None]
+    scaled = jnp.where(valid[:, None] | valid[None], scaled, identity) + _RIDGE * identity
     weights = inverse * jnp.linalg.solve(scaled, inverse)
     return weights / jnp.sum(weights)

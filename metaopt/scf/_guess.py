@@ -1,7 +1,5 @@
 """Densities to begin with."""
 
-from typing import Literal
-
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -11,12 +9,11 @@ from ._results import Solution
 from .base import Matrices
 
 
-Guess = Literal["natural", "superposition", "core"]
 GUESSES = ("natural", "superposition", "core")
 
 
 def initial(
-    operator: Operator, root: Float[Array, "n n"], guess: "Guess | Solution | Float[Array, '...'] | None"
+    operator: Operator, root: Float[Array, "n n"], guess: str | Solution | Float[Array, "..."] | None
 ) -> Matrices:
     """Densities in the orthonormal basis of an operator, whose overlap has the square root `root`."""
     system = operator.system

@@ -30,7 +30,7 @@ class History(eqx.Module):
     @property
     def valid(self) -> Bool[Array, " places"]:
         """Which places hold an entry."""
-        return jnp.arange(self.size) < self.count
+        return jnp.arange(self.size, dtype=self.count.dtype) < self.count
 
     def add(self, entry: Any) -> "History":
         place = self.count % self.size

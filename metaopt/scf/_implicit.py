@@ -55,7 +55,7 @@ def attached(system: System, orbitals: Matrices, energies: Float[Array, "spin n"
 def _turned(system: System, orbitals: Matrices, rotation: Matrices) -> Matrices:
     """Orbitals that are orthonormal in the system, and rotated, as far as first derivatives go."""
     metric = dagger(orbitals) @ system.overlap @ orbitals
-    identity = jnp.eye(metric.shape[-1], dtype=metric.dtype)
+    identity = jnp.eye(metric.shape[-1], dtype=metric.dtype)[None]
     return orbitals @ (identity - 0.5 * (metric - identity) + rotation - dagger(rotation))
 
 

@@ -42,4 +42,4 @@ class LevelShift(AbstractAccelerator[PyTree]):
     ) -> tuple[PyTree, Matrices]:
         state, proposed = self.inner.step(state, params, grads, value=value)
         identity = jnp.eye(params.shape[-1], dtype=params.dtype)
-        return state, proposed + self.shift.astype(params.dtype) * (identity - grads.density)
+        return state, proposed + self.shift.astype(params.dtype) * (identity[None] - grads.density)

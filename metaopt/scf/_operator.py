@@ -36,5 +36,5 @@ def loewdin(system: System) -> tuple[Operator, Float[Array, "n n"], Float[Array,
     eigenvalue of the overlap."""
     values, vectors = jnp.linalg.eigh(system.overlap)
     roots = jnp.sqrt(jnp.maximum(values, jnp.finfo(values.dtype).eps))
-    basis, root = (vectors / roots) @ vectors.T, (vectors * roots) @ vectors.T
+    basis, root = (vectors / roots[None]) @ vectors.T, (vectors * roots[None]) @ vectors.T
     return Operator(system, basis), root, values[0]

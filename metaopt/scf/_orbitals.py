@@ -20,7 +20,7 @@ def dagger(matrix: Float[Array, "*batch n m"]) -> Float[Array, "*batch m n"]:
 
 def occupied(n: int, counts: tuple[int, ...]) -> Float[Array, "spin n"]:
     """Which orbitals have an electron, by spin."""
-    return (jnp.arange(n) < jnp.asarray(counts)[:, None]).astype(jnp.result_type(float))
+    return (jnp.arange(n)[None] < jnp.asarray(counts)[:, None]).astype(jnp.result_type(float))
 
 
 @ft.partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -63,8 +63,7 @@ def commutator(fock: Matrices, density: Matrices) -> Matrices:
 def separated(fock: Matrices, density: Matrices) -> tuple[Matrices, Float[Array, " spin"]]:
     """A Fock matrix without its blocks between occupied and virtual orbitals, which are lifted above the others, and
     by how much."""
-    identity = jnp.eye(fock.shape[-1], dtype=fock.dtype)
-    empty = identity - density
+    empty = jnp.eye(fock.shape[-1], dtype=fock.dtype)[None] - density
     # Twice a bound on all orbital energies.
     lift = 1 + 2 * jnp.linalg.norm(fock, axis=(-2, -1))
     lifted = lift[:, None, None] * empty
@@ -90,7 +89,7 @@ def between(n: int, counts: tuple[int, ...]) -> Float[Array, "spin n n"]:
 def rotated(orbitals: Matrices, rotation: Matrices) -> Matrices:
     """Orbitals turned by the Cayley transform of an antisymmetric matrix, of which `rotation` is the lower block."""
     half = 0.5 * (rotation - dagger(rotation))
-    identity = jnp.eye(rotation.shape[-1], dtype=rotation.dtype)
+    identity = jnp.eye(rotation.shape[-1], dtype=rotation.dtype)[None]
     return orbitals @ jnp.linalg.solve(identity - half, identity + half)
 
 

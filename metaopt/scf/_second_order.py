@@ -98,7 +98,7 @@ class SecondOrder(AbstractAccelerator[SecondOrderState]):
         matrix, lift = separated(fock, density)
         energies, orbitals = jnp.linalg.eigh(matrix)
         # Where a density has no whole number of electrons, as a guess may, they are rounded.
-        filled = jnp.arange(fock.shape[-1]) < jnp.round(counts_of(density))[:, None]
+        filled = jnp.arange(fock.shape[-1], dtype=fock.dtype)[None] < jnp.round(counts_of(density))[:, None]
         filled = filled.astype(fock.dtype)
         mask = (1 - filled)[:, :, None] * filled[:, None, :]
         energies = energies - lift[:, None] * (1 - filled)

@@ -23,11 +23,11 @@ def minimize_on_simplex(
     m = linear.shape[0]
     faces = np.array(list(it.product([False, True], repeat=m))[1:])
     dtype = linear.dtype
-    scale = jnp.maximum(jnp.max(jnp.abs(jnp.where(valid[:, None] & valid, quadratic, 0))), jnp.finfo(dtype).tiny)
+    scale = jnp.maximum(jnp.max(jnp.abs(jnp.where(valid[:, None] & valid[None], quadratic, 0))), jnp.finfo(dtype).tiny)
     a, b = quadratic / scale, linear / scale
 
     def stationary(face: Bool[Array, " m"]) -> tuple[Float[Array, " m"], Float[Array, ""]]:
-        inside = face[:, None] & face
+        inside = face[:, None] & face[None]
         # An empty corner has the equation c = 0.
         block = jnp.where(inside, a, jnp.eye(m, dtype=dtype)) + 1e-14 * jnp.eye(m, dtype=dtype)
         border = face.astype(dtype)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._core import AbstractAlgorithm
 from .._core._trees import all_finite, select
-from ._guess import Guess, initial
+from ._guess import initial
 from ._implicit import attached
 from ._operator import Operator, loewdin
 from ._orbitals import commutator, occupy, semicanonical
@@ -47,7 +47,7 @@ def solve(
     system: System,
     accelerator: AbstractAlgorithm[Any, Any, Any] | None = None,
     *,
-    guess: Guess | Solution | Float[Array, "..."] | None = None,
+    guess: str | Solution | Float[Array, "..."] | None = None,
     max_cycles: int = 100,
     energy_tolerance: float = 1e-9,
     gradient_tolerance: float = 1e-5,

@@ -196,12 +196,13 @@ class System(eqx.Module):
         """How Fock matrices change with the density of each spin."""
         repulsion = self.interaction.coulomb(self.weight * jnp.sum(change, axis=0))
         exchange = jnp.stack([self.interaction.exchange(spin) for spin in change])
-        return repulsion - exchange
+        return repulsion[None] - exchange
 
     def fock(self, density: Matrices) -> tuple[Matrices, Float[Array, ""]]:
         """The Fock matrix of each spin of densities, and the energy."""
-        fock = self.core + self.response(density)
-        energy = 0.5 * self.weight * jnp.sum(density * (self.core + fock)) + self.nuclear_energy
+        core = self.core[None]
+        fock = core + self.response(density)
+        energy = 0.5 * self.weight * jnp.sum(density * (core + fock)) + self.nuclear_energy
         return fock, energy
 
     def unrestricted(self) -> "System":

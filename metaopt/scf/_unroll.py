@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from .._core import AbstractAlgorithm
-from ._guess import Guess, initial
+from ._guess import initial
 from ._operator import loewdin
 from ._orbitals import occupy
 from ._results import Solution
@@ -37,7 +37,7 @@ def unroll(
     accelerator: AbstractAlgorithm[Any, Any, Any],
     *,
     cycles: int,
-    guess: Guess | Solution | Float[Array, "..."] | None = None,
+    guess: str | Solution | Float[Array, "..."] | None = None,
 ) -> Trajectory:
     """Run a fixed number of cycles, whether or not they converge.
 
