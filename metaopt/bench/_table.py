@@ -62,6 +62,12 @@ BENCHMARKS: dict[str, Benchmark] = {
         12,
         "extra `quantum`",
     ),
+    "scf-dft": Benchmark(
+        "Kohn-Sham energies of 6 molecules with LDA, PBE and B3LYP against PySCF on the same grid",
+        "metaopt.bench._scf_dft:run",
+        5,
+        "extra `quantum`",
+    ),
     "gpu": Benchmark(
         "the fused learned update and meta-training on a GPU, against XLA and Adam",
         "metaopt.bench._gpu:run",

@@ -2,6 +2,7 @@ from ._adiis import ADIIS as ADIIS
 from ._anderson import Anderson as Anderson
 from ._cdiis import CDIIS as CDIIS
 from ._damping import Damping as Damping
+from ._density_functionals import B3LYP as B3LYP, LDA as LDA, PBE as PBE, Grid as Grid
 from ._ediis import EDIIS as EDIIS
 from ._guarded import Guarded as Guarded
 from ._interactions import (
@@ -24,6 +25,7 @@ from ._system import System as System, check_pairing as check_pairing, stack as 
 from ._unroll import Trajectory as Trajectory, unroll as unroll
 from .base import (
     AbstractAccelerator as AbstractAccelerator,
+    AbstractFunctional as AbstractFunctional,
     AbstractIntegrals as AbstractIntegrals,
     AbstractInteraction as AbstractInteraction,
     AbstractOperator as AbstractOperator,

@@ -62,7 +62,8 @@ class Anderson(AbstractAccelerator[AndersonState]):
         history = state.history.add((given, params - given))
         inputs, residuals = history.entries
         # The residual of the first one is zero by definition, but there is no reason to go back to it.
-        known = history.valid & (first | (jnp.sum(residuals**2, axis=(1, 2, 3)) > 0))
+        newest = jnp.arange(self.history, dtype=history.newest.dtype) == history.newest
+        known = history.valid & (newest | (jnp.sum(residuals**2, axis=(1, 2, 3)) > 0))
         weights = smallest_residual(products(residuals, residuals), known)
         proposed = combined(weights, inputs + self.rate.astype(params.dtype) * residuals)
         return AndersonState(proposed, history), proposed

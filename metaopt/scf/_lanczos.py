@@ -71,7 +71,9 @@ def lanczos(
     (vectors, matrix), _ = jax.lax.scan(body, (vectors, jnp.zeros((steps, steps), start.dtype)), jnp.arange(steps))
     vectors = vectors[:steps]
     empty = jnp.sum(vectors**2, axis=(1, 2, 3)) < 0.5
-    return vectors, 0.5 * (matrix + matrix.T) + 1e3 * jnp.diag(empty.astype(start.dtype))
+    # A row was made when later vectors were not there yet.
+    matrix = jnp.tril(matrix) + jnp.tril(matrix, -1).T
+    return vectors, matrix + 1e3 * jnp.diag(empty.astype(start.dtype))
 
 
 def trusted(
@@ -86,7 +88,7 @@ def trusted(
         below = values + shift
         return -force / jnp.where(below > 1e-12, below, 1e-12)
 
-    def narrow(_: int, interval: tuple[Array, Array]) -> tuple[Array, Array]:
+    def narrow(_: Int[Array, ""], interval: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = interval
         middle = 0.5 * (low + high)
         long = jnp.linalg.norm(solved(middle)) > radius

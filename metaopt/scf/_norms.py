@@ -2,12 +2,18 @@
 
 from typing import Any
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
 def number(x: Any) -> Float[Array, ""]:
     return jnp.asarray(x, jnp.result_type(float))
+
+
+def _known(x: Any) -> bool:
+    return not isinstance(x, jax.core.Tracer) and eqx.is_array_like(x)
 
 
 def positive(x: Any) -> Float[Array, ""]:
@@ -17,7 +23,7 @@ def positive(x: Any) -> Float[Array, ""]:
 
     - `ValueError`: if it is not.
     """
-    if isinstance(x, int | float) and not x > 0:
+    if _known(x) and not x > 0:
         raise ValueError(f"A positive number was wanted, but {x} was given.")
     return number(x)
 
@@ -29,7 +35,7 @@ def fraction(x: Any) -> Float[Array, ""]:
 
     - `ValueError`: if it is not.
     """
-    if isinstance(x, int | float) and not 0 <= x < 1:
+    if _known(x) and not 0 <= x < 1:
         raise ValueError(f"A number of at least 0 and less than 1 was wanted, but {x} was given.")
     return number(x)
 

@@ -19,8 +19,7 @@ class Operator(AbstractOperator):
         return self.into(fock), energy
 
     def response(self, density: Matrices, change: Matrices) -> Matrices:
-        del density
-        return self.into(self.system.response(self.out_of(change)))
+        return self.into(self.system.response(self.out_of(density), self.out_of(change)))
 
     def into(self, matrix: Matrices) -> Matrices:
         """A matrix of integrals in the orthonormal basis."""

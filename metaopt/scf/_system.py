@@ -12,8 +12,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..backend import find, unusable
+from ._density_functionals import Grid
 from ._interactions import check_size, interaction
-from .base import AbstractIntegrals, AbstractInteraction, Matrices
+from ._orbitals import symmetric
+from .base import AbstractFunctional, AbstractIntegrals, AbstractInteraction, Matrices
 
 
 # Below this smallest eigenvalue of the overlap, orthonormal functions lose half of the digits.
@@ -21,7 +23,7 @@ DEPENDENT = 1e-8
 
 
 class System(eqx.Module):
-    """A Hartree-Fock problem in a basis of functions, in atomic units.
+    """A Hartree-Fock or Kohn-Sham problem in a basis of functions, in atomic units.
 
     Its arrays are leaves, so a batch of systems of one size is a `vmap` over systems that [`metaopt.scf.stack`][] has
     stacked, and energies can be differentiated by integrals.
@@ -34,6 +36,7 @@ class System(eqx.Module):
     - `guess`: a density of all electrons to begin with, if there is one.
     - `electrons`: the numbers of electrons of spin up and down.
     - `restricted`: whether both spins share their orbitals.
+    - `functional`, `grid`: for density functionals, and where their energy is summed.
     """
 
     overlap: Float[Array, "n n"]
@@ -43,6 +46,12 @@ class System(eqx.Module):
     guess: Float[Array, "n n"] | None
     electrons: tuple[int, int] = eqx.field(static=True)
     restricted: bool = eqx.field(static=True)
+    functional: AbstractFunctional | None = None
+    grid: Grid | None = None
+
+    def __check_init__(self) -> None:
+        if (self.functional is None) != (self.grid is None):
+            raise ValueError("A `functional` needs a `grid` to be summed on, and a `grid` is for a `functional`.")
 
     @classmethod
     def from_arrays(
@@ -125,6 +134,8 @@ class System(eqx.Module):
         restricted: bool | None = None,
         density_fit: bool | str = False,
         guess: Literal["minao", "sad", "huckel"] | None = "minao",
+        functional: AbstractFunctional | None = None,
+        grid: int = 3,
         max_gib: float = 8.0,
     ) -> "System":
         """Make a system of a molecule, with integrals from PySCF (extra `quantum`).
@@ -141,6 +152,8 @@ class System(eqx.Module):
         - `density_fit`: whether to fit densities, or the auxiliary basis to do it with.
         - `guess`: the density to begin with: the occupied atomic orbitals of each atom in a minimal basis (`"minao"`),
             atoms that were solved in the given basis (`"sad"`), or a Hückel Hamiltonian of such (`"huckel"`).
+        - `functional`: a density functional, such as [`metaopt.scf.PBE`][]; Hartree-Fock without.
+        - `grid`: how fine the grid is that it is summed on, from 0 to 9, as PySCF counts.
         - `max_gib`: how much memory the integrals may take.
 
         **Returns:**
@@ -162,10 +175,11 @@ class System(eqx.Module):
             unit=unit,
             fitted=density_fit,
             guess=guess,
+            grid=None if functional is None else grid,
             limit=max_gib * 2**30,
             restricted=restricted,
         )
-        return cls.from_arrays(
+        system = cls.from_arrays(
             found.overlap,
             found.core,
             found.repulsion,
@@ -176,6 +190,10 @@ class System(eqx.Module):
             guess=found.guess,
             max_gib=max_gib,
         )
+        if functional is None or found.weights is None or found.orbitals is None:
+            return system
+        points = Grid(jnp.asarray(found.weights), jnp.asarray(found.orbitals))
+        return dataclasses.replace(system, functional=functional, grid=points)
 
     @property
     def functions(self) -> int:
@@ -192,18 +210,34 @@ class System(eqx.Module):
         """The number of electrons in an occupied orbital."""
         return 2 if self.restricted else 1
 
-    def response(self, change: Matrices) -> Matrices:
-        """How Fock matrices change with the density of each spin."""
-        repulsion = self.interaction.coulomb(self.weight * jnp.sum(change, axis=0))
-        exchange = jnp.stack([self.interaction.exchange(spin) for spin in change])
-        return repulsion[None] - exchange
+    def response(self, density: Matrices, change: Matrices) -> Matrices:
+        """How Fock matrices change with the density of each spin, to first order."""
+        found = self._repulsion(change)
+        if self.functional is None:
+            return found
+        potential = jax.grad(self._functional_energy)
+        return found + jax.jvp(potential, (density,), (change,))[1] / self.weight
+
+    def _repulsion(self, density: Matrices) -> Matrices:
+        repulsion = self.interaction.coulomb(self.weight * jnp.sum(density, axis=0))[None]
+        share = 1.0 if self.functional is None else self.functional.exact_exchange
+        if share == 0:
+            return jnp.broadcast_to(repulsion, density.shape)
+        return repulsion - share * jnp.stack([self.interaction.exchange(spin) for spin in density])
+
+    def _functional_energy(self, density: Matrices) -> Float[Array, ""]:
+        assert self.functional is not None and self.grid is not None
+        return self.grid.energy(self.functional, density)
 
     def fock(self, density: Matrices) -> tuple[Matrices, Float[Array, ""]]:
         """The Fock matrix of each spin of densities, and the energy."""
         core = self.core[None]
-        fock = core + self.response(density)
+        fock = core + self._repulsion(density)
         energy = 0.5 * self.weight * jnp.sum(density * (core + fock)) + self.nuclear_energy
-        return fock, energy
+        if self.functional is None:
+            return fock, energy
+        extra, potential = jax.value_and_grad(self._functional_energy)(density)
+        return fock + symmetric(potential) / self.weight, energy + extra
 
     def unrestricted(self) -> "System":
         """The same with orbitals of each spin of their own."""

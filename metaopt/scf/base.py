@@ -30,6 +30,23 @@ class AbstractInteraction(eqx.Module):
         r"""$K_{ij} = \sum_{kl} (ik|jl) D_{kl}$ of a symmetric density."""
 
 
+Field = Float[Array, " points"]
+
+
+class AbstractFunctional(eqx.Module):
+    """An energy of exchange and correlation."""
+
+    @property
+    @abc.abstractmethod
+    def exact_exchange(self) -> float:
+        """How much of the exchange of Hartree-Fock it has."""
+
+    @abc.abstractmethod
+    def energy(self, up: Field, down: Field, up_slope: Field, down_slope: Field, slope: Field) -> Field:
+        """The energy per volume of densities of spin up and down. Slopes are the squares of the gradients of the
+        density of each spin and of their sum."""
+
+
 class AbstractOperator(eqx.Module):
     """The mean field of a system in an orthonormal basis, for accelerators that build Fock matrices of their own."""
 
@@ -90,6 +107,7 @@ class Molecule(NamedTuple):
     - `fitted`: whether these are factors.
     - `nuclear_energy`, `electrons`: of spin up and down.
     - `guess`: a density of all electrons to begin with.
+    - `weights`, `orbitals`: of a grid, the volumes of its points, and the functions there with their derivatives.
     """
 
     overlap: Float[np.ndarray, "n n"]
@@ -99,6 +117,8 @@ class Molecule(NamedTuple):
     nuclear_energy: float
     electrons: tuple[int, int]
     guess: Float[np.ndarray, "n n"] | None
+    weights: Float[np.ndarray, " points"] | None = None
+    orbitals: Float[np.ndarray, "4 points n"] | None = None
 
 
 class AbstractIntegrals(AbstractBackend):
@@ -116,11 +136,13 @@ class AbstractIntegrals(AbstractBackend):
         restricted: bool | None,
         fitted: bool | str,
         guess: str | None,
+        grid: int | None,
         limit: float,
     ) -> Molecule:
-        """Compute what a Hartree-Fock calculation needs.
+        """Compute what a calculation needs.
 
-        **Arguments:** those of [`metaopt.scf.System.from_pyscf`][], with `limit` the bytes that integrals may take.
+        **Arguments:** those of [`metaopt.scf.System.from_pyscf`][], with `grid` the level of the grid if there shall be
+        one, and `limit` the bytes that integrals, and the functions on the grid, may take.
 
         **Returns:** the [`metaopt.scf.Molecule`][].
 

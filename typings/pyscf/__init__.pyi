@@ -1,1 +1,1 @@
-from . import df as df, gto as gto, scf as scf
+from . import df as df, dft as dft, gto as gto, scf as scf

@@ -1,6 +1,7 @@
 """Densities to begin with, from atoms that are cached by element and basis."""
 
 import functools as ft
+import warnings
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,13 @@ def density(molecule: gto.Mole, kind: str) -> np.ndarray:
     - `molecule`: the molecule.
     - `kind`: `"minao"`, `"sad"` or `"huckel"`.
     """
+    with warnings.catch_warnings():
+        # PySCF calls functions of its own that it has deprecated.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return _density(molecule, kind)
+
+
+def _density(molecule: gto.Mole, kind: str) -> np.ndarray:
     if kind == "huckel":
         return np.asarray(scf.hf.init_guess_by_huckel(molecule))
     # Effective core potentials and cartesian functions are left to PySCF.

@@ -1,9 +1,10 @@
 """Molecules as PySCF knows them, checked, and their integrals."""
 
+import warnings
 from typing import Any
 
 import numpy as np
-from pyscf import df, gto
+from pyscf import df, dft, gto
 
 from metaopt.scf import Molecule, check_pairing, check_size
 
@@ -23,6 +24,7 @@ def molecule(
     restricted: bool | None,
     fitted: bool | str,
     guess: str | None,
+    grid: int | None,
     limit: float,
 ) -> Molecule:
     """What a calculation needs. Nothing large is allocated before its size is checked."""
@@ -33,6 +35,7 @@ def molecule(
     n = mol.nao
     auxiliary = _auxiliary(mol, fitted)
     check_size(n, None if auxiliary is None else auxiliary.nao, limit)
+    weights, orbitals = (None, None) if grid is None else _grid(mol, grid, limit)
     return Molecule(
         overlap=mol.intor("int1e_ovlp"),
         core=_core(mol),
@@ -41,6 +44,8 @@ def molecule(
         nuclear_energy=float(mol.energy_nuc()),
         electrons=(up, down),
         guess=None if guess is None else density(mol, guess),
+        weights=weights,
+        orbitals=orbitals,
     )
 
 
@@ -55,7 +60,10 @@ def _build(atoms: Any, basis: Any, charge: int, spin: int | None, unit: str) -> 
             "`charge`."
         )
     try:
-        return gto.M(atom=parsed, basis=basis, charge=charge, spin=spin, unit="bohr", verbose=0)
+        with warnings.catch_warnings():
+            # Where to look for other basis sets, which is no use to who mistyped a name.
+            warnings.simplefilter("ignore", UserWarning)
+            return gto.M(atom=parsed, basis=basis, charge=charge, spin=spin, unit="bohr", verbose=0)
     except (KeyError, RuntimeError, ValueError, OSError, AssertionError) as error:
         raise ValueError(
             f"PySCF has no basis {basis!r} for the elements {', '.join(sorted({s for s, _ in parsed}))}: {error}"
@@ -67,8 +75,9 @@ def _parse(atoms: Any, unit: str) -> list[tuple[str, Any]]:
         raise ValueError(f"`unit` must be 'angstrom' or 'bohr', but {unit!r} was given.")
     try:
         parsed = [(symbol, tuple(position)) for symbol, position in gto.format_atom(atoms, unit=unit)]
-        for symbol, _ in parsed:
-            gto.charge(symbol)
+        unknown = [symbol for symbol, _ in parsed if not gto.mole.is_ghost_atom(symbol) and not gto.charge(symbol)]
+        if unknown:
+            raise ValueError(f"there is no element {unknown[0]!r}")
     except (KeyError, RuntimeError, ValueError, IndexError) as error:
         raise ValueError(f"The atoms could not be read: {error}. There may be an unknown element.") from error
     return parsed
@@ -90,6 +99,21 @@ def _check_positions(mol: gto.Mole) -> None:
 def _core(mol: gto.Mole) -> np.ndarray:
     core = mol.intor("int1e_kin") + mol.intor("int1e_nuc")
     return core + mol.intor("ECPscalar") if mol.has_ecp() else core
+
+
+def _grid(mol: gto.Mole, level: int, limit: float) -> tuple[np.ndarray, np.ndarray]:
+    if not 0 <= level <= 9:
+        raise ValueError(f"`grid` must be between 0 and 9, but {level} was given.")
+    points = dft.gen_grid.Grids(mol)
+    points.level = level
+    points.build()
+    needed = 32.0 * len(points.weights) * mol.nao
+    if needed > limit:
+        raise ValueError(
+            f"{mol.nao} functions on {len(points.weights)} points would take {needed / 2**30:.3g} GiB, but at most "
+            f"{limit / 2**30:.3g} GiB are allowed. Raise `max_gib`, or use a coarser `grid`."
+        )
+    return np.asarray(points.weights), np.asarray(dft.numint.eval_ao(mol, points.coords, deriv=1))
 
 
 def _auxiliary(mol: gto.Mole, fitted: bool | str) -> gto.Mole | None:

@@ -45,12 +45,13 @@ class PySCF(AbstractIntegrals):
         restricted: bool | None,
         fitted: bool | str,
         guess: str | None,
+        grid: int | None,
         limit: float,
     ) -> Molecule:
         # Imported here, so that the backend can be listed without PySCF.
         from ._molecule import molecule
 
-        return molecule(atoms, basis, charge, spin, unit, restricted, fitted, guess, limit)
+        return molecule(atoms, basis, charge, spin, unit, restricted, fitted, guess, grid, limit)
 
     def network_update(
         self, pointwise: Pointwise, network: Network, context: Float[Array, " context"], tensors: Sequence[Tensor]
