@@ -69,7 +69,7 @@ def _pw_fit(radius: Field, a: float, alpha: float, b1: float, b2: float, b3: flo
 
 
 def _pw92(radius: Field, zeta: Field) -> Field:
-    """Correlation per electron of the uniform gas (Perdew and Wang), with the constants of the functionals built on it."""
+    """Correlation per electron of the uniform gas, after Perdew and Wang."""
     paired = _pw_fit(radius, 0.0310907, 0.21370, 7.5957, 3.5876, 1.6382, 0.49294)
     aligned = _pw_fit(radius, 0.01554535, 0.20548, 14.1189, 6.1977, 3.3662, 0.62517)
     stiffness = -_pw_fit(radius, 0.0168869, 0.11125, 10.357, 3.6231, 0.88026, 0.49671)

@@ -3,8 +3,8 @@
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 
@@ -13,7 +13,7 @@ def number(x: Any) -> Float[Array, ""]:
 
 
 def _known(x: Any) -> bool:
-    return not isinstance(x, jax.core.Tracer) and eqx.is_array_like(x)
+    return not isinstance(x, Tracer) and eqx.is_array_like(x)
 
 
 def positive(x: Any) -> Float[Array, ""]:

@@ -91,7 +91,7 @@ def stability(
     steps = min(iterations, size)
     if steps == 0:  # no virtual orbitals, or no occupied ones
         found = jnp.asarray(jnp.inf), operator.out_of(density)
-        return Stability(found[0], jnp.asarray(True), found[1], energy, jnp.asarray(1))
+        return Stability(found[0], jnp.asarray(True), found[1], energy, jnp.asarray(1, jnp.int32))
     scale = scaling(energies, mask)
     start = mask * jr.normal(jr.key(0), mask.shape, mask.dtype)
     vectors, matrix = lanczos(curvature(operator, density, orbitals, energies, scale), start, steps)
@@ -108,7 +108,7 @@ def stability(
     best = jnp.argmin(seen)
     # A lower energy far along the way is another valley, and as good a reason to go there.
     stable = (values[0] > -tolerance) & (seen[best] > energy - tolerance)
-    builds = jnp.asarray(1 + steps + angles.size)
+    builds = jnp.asarray(1 + steps + angles.size, jnp.int32)
     return Stability(values[0], stable, densities[best], seen[best], builds)
 
 
@@ -183,7 +183,7 @@ def follow(
         solution, descents = lower, descents + 1
         found = _stability(system, solution)
         builds = builds + found.fock_builds
-    return Followed(solution, found, builds, jnp.asarray(descents))
+    return Followed(solution, found, builds, jnp.asarray(descents, jnp.int32))
 
 
 @eqx.filter_jit

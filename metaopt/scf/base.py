@@ -87,7 +87,7 @@ def hidden_builds(state: PyTree[Any]) -> Int[Array, ""]:
     """The sum of all [`metaopt.scf.FockBuilds`][] in a state."""
     nodes = jtu.tree_leaves(state, is_leaf=lambda x: isinstance(x, FockBuilds))
     counts = [node.count for node in nodes if isinstance(node, FockBuilds)]
-    return jnp.sum(jnp.stack(counts)) if counts else jnp.zeros((), jnp.int32)
+    return jnp.sum(jnp.stack(counts), dtype=jnp.int32) if counts else jnp.zeros((), jnp.int32)
 
 
 class AbstractAccelerator(AbstractAlgorithm[S, Matrices, Signal]):

@@ -63,7 +63,7 @@ def _reference(restricted: bool) -> tuple[float, np.ndarray]:
     s, h = np.asarray(system.overlap), np.asarray(system.core)
     values, vectors = np.linalg.eigh(s)
     x = vectors / np.sqrt(values)
-    focks, energy = [h] * len(system.counts), 0.0
+    focks, energy, densities = [h] * len(system.counts), 0.0, []
     for _ in range(2000):
         densities = []
         for fock, count in zip(focks, system.counts, strict=True):

@@ -77,7 +77,7 @@ def test_the_default_guess_saves_fock_builds() -> None:
         (WATER, {"charge": 11}, "-1 electrons cannot have"),
         ("H 0 0 0; H 0 0 0", {}, r"Atoms 0 \(H\) and 1 \(H\) coincide"),
         (WATER, {"basis": "no-such-basis"}, "PySCF has no basis 'no-such-basis' for the elements H, O"),
-        ("Xx 0 0 0; H 0 0 1", {}, "The atoms could not be read: .*unknown element"),
+        ("Qq 0 0 0; H 0 0 1", {}, "The atoms could not be read: .*unknown element"),
         ("H 0 0 nan; H 0 0 1", {}, "not finite"),
         (WATER, {"unit": "feet"}, "`unit` must be 'angstrom' or 'bohr', but 'feet'"),
         (WATER, {"basis": "cc-pvqz", "max_gib": 0.1}, r"The integrals of 115 basis functions would take 0.663 GiB"),

@@ -36,8 +36,9 @@ def test_all_forms_of_integrals_are_the_same() -> None:
     exchange = np.einsum("ikjl,kl->ij", whole["repulsion"], density)
     values, vectors = np.linalg.eigh(four)
     factors = (vectors * np.sqrt(np.maximum(values, 0))).T
+    options: dict[str, Any] = dict(electrons=2)
     for repulsion, fitted in ((whole["repulsion"], False), (four, False), (_triangle(four), False), (factors, True)):
-        system = System.from_arrays(**(whole | {"repulsion": repulsion}), electrons=2, fitted=fitted)
+        system = System.from_arrays(**(whole | options | {"repulsion": repulsion, "fitted": fitted}))
         assert isinstance(system.interaction, scf.DensityFitted if fitted else scf.PairPacked)
         np.testing.assert_allclose(system.interaction.coulomb(jnp.asarray(density)), coulomb, atol=1e-12)
         np.testing.assert_allclose(system.interaction.exchange(jnp.asarray(density)), exchange, atol=1e-12)
@@ -70,7 +71,7 @@ def test_single_precision_is_refused() -> None:
 )
 def test_what_is_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        System.from_arrays(**({"electrons": 2} | _arrays() | changes))
+        System.from_arrays(**({**_arrays(), "electrons": 2, **changes}))
 
 
 def test_kinds() -> None:
