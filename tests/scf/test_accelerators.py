@@ -1,4 +1,8 @@
-"""Every accelerator ends at the same energy, keeps its state, and can be differentiated by its numbers."""
+"""Every accelerator ends at the same energy, keeps its state, and can be differentiated by its numbers.
+
+These are the laws of accelerators. Those of all algorithms (`tests/laws`) are about trees of any parameters and their
+gradients; a Fock matrix without its density and energy is no problem that an accelerator could go on with.
+"""
 
 import functools as ft
 from typing import Any
