@@ -3,7 +3,9 @@
 import gc
 import os
 import signal
+import tomllib
 from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,3 +94,18 @@ def native(monkeypatch: pytest.MonkeyPatch) -> "Native":
         pytest.skip(f"native: {reason}")
     monkeypatch.setattr(_self_test, "_SLOWEST", float("inf"))
     return Native(smallest=2)
+
+
+@pytest.fixture
+def pyscf(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The provider of molecular integrals, found as an installed distribution would offer it."""
+    from metaopt.backend import _discovery
+
+    pytest.importorskip("pyscf")
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    offered = project["entry-points"]["metaopt.backends"]
+    entries = {name: EntryPoint(name, value, "metaopt.backends") for name, value in offered.items()}
+    monkeypatch.setattr("metaopt.backend._discovery.offered", lambda _: entries)
+    _discovery.installed.cache_clear()
+    yield
+    _discovery.installed.cache_clear()

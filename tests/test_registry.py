@@ -34,6 +34,10 @@ REQUIRED = {
     "constant": {"longest": 10},
     "log_uniform": {"shortest": 5, "longest": 10},
     "time_to_target": {"target": 0.1},
+    "level_shift": {"inner": "cdiis"},
+    "damping": {"inner": "cdiis"},
+    "restarted": {"inner": "cdiis"},
+    "guarded": {"inner": "mixing"},
     "task_parallel": {"inner": "pes", "mesh": "mesh"},
 }
 PACKAGES = {

@@ -68,6 +68,18 @@ BENCHMARKS: dict[str, Benchmark] = {
     "update-cost": Benchmark(
         "cost of one learned update of a million parameters against Adam's", "metaopt.bench._update_cost:run", 2
     ),
+    "scf-reference": Benchmark(
+        "self-consistent fields of 24 molecules against PySCF: convergence, Fock builds, energies, stability",
+        "metaopt.bench._scf_reference:run",
+        12,
+        "extra `quantum`",
+    ),
+    "scf-dft": Benchmark(
+        "Kohn-Sham energies of 6 molecules with LDA, PBE and B3LYP against PySCF on the same grid",
+        "metaopt.bench._scf_dft:run",
+        5,
+        "extra `quantum`",
+    ),
     "gpu": Benchmark(
         "the fused learned update and meta-training on a GPU, against XLA and Adam",
         "metaopt.bench._gpu:run",

@@ -1,1 +1,1 @@
-from . import gto as gto
+from . import df as df, dft as dft, gto as gto, scf as scf

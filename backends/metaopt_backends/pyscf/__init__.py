@@ -1,0 +1,1 @@
+from ._pyscf import PySCF as PySCF

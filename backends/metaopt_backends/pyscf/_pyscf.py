@@ -1,0 +1,73 @@
+"""The backend of molecular integrals."""
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import equinox as eqx
+from jaxtyping import Array, Bool, Float, PyTree
+
+from metaopt.backend import XLA, AbstractBackend, Network, Pointwise, Tensor, Updated
+from metaopt.scf import AbstractIntegrals, Molecule
+
+
+T = TypeVar("T")
+
+
+class PySCF(AbstractIntegrals):
+    """Molecular integrals and densities to begin with, computed on the host by PySCF. Kernels are the reference's.
+
+    ??? cite "Reference"
+
+        ```bibtex
+        @article{sun2020recent,
+          title={Recent developments in the {PySCF} program package},
+          author={Sun, Qiming and Zhang, Xing and Banerjee, Samragni and others},
+          journal={The Journal of Chemical Physics}, volume={153}, pages={024109}, year={2020}
+        }
+        ```
+    """
+
+    reference: AbstractBackend = eqx.field(default_factory=XLA)
+
+    @staticmethod
+    def unusable() -> str | None:
+        return None if importlib.util.find_spec("pyscf") else "PySCF is not installed"
+
+    def molecule(
+        self,
+        atoms: Any,
+        *,
+        basis: Any,
+        charge: int,
+        spin: int | None,
+        unit: str,
+        restricted: bool | None,
+        fitted: bool | str,
+        guess: str | None,
+        grid: int | None,
+        limit: float,
+    ) -> Molecule:
+        # Imported here, so that the backend can be listed without PySCF.
+        from ._molecule import molecule
+
+        return molecule(atoms, basis, charge, spin, unit, restricted, fitted, guess, grid, limit)
+
+    def network_update(
+        self, pointwise: Pointwise, network: Network, context: Float[Array, " context"], tensors: Sequence[Tensor]
+    ) -> list[Updated]:
+        return self.reference.network_update(pointwise, network, context, tensors)
+
+    def elementwise_update(
+        self, update: Callable[[Any, Sequence[Tensor]], list[Updated]], shared: PyTree, tensors: Sequence[Tensor]
+    ) -> list[Updated]:
+        return self.reference.elementwise_update(update, shared, tensors)
+
+    def perturb(self, params: T, noise: T, total: T, restart: Bool[Array, ""]) -> tuple[T, T]:
+        return self.reference.perturb(params, noise, total, restart)
+
+    def gram(self, vectors: Float[Array, "m *n"]) -> Float[Array, "m m"]:
+        return self.reference.gram(vectors)
+
+    def combine(self, coefficients: Float[Array, " m"], vectors: Float[Array, "m *n"]) -> Float[Array, "*n"]:
+        return self.reference.combine(coefficients, vectors)

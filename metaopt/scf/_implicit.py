@@ -1,0 +1,83 @@
+"""Derivatives of a solution by what it is a solution of."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import lineax as lx
+from jaxtyping import Array, Float
+
+from ._orbitals import between, dagger, fill
+from ._system import System
+from .base import Matrices
+
+
+Plain = tuple[Float[Array, ""], Matrices, Matrices]
+
+
+def attached(system: System, orbitals: Matrices, energies: Float[Array, "spin n"], plain: Plain) -> Plain:
+    """Energy, density and Fock matrix of a solution, with their derivatives by the system attached.
+
+    With $F_{ai}$ the block between virtual and occupied orbitals, which vanishes at the solution, rotations of orbitals
+    follow the system by $\\dot\\kappa = -H^{-1} \\dot F_{ai}$, $H$ being the derivative of $F_{ai}$ by $\\kappa$. The
+    energy is stationary and needs none of it.
+    """
+    arrays, rest = eqx.partition(system, eqx.is_array)
+
+    @jax.custom_jvp
+    def values(arrays: Any, orbitals: Matrices, energies: Array, plain: Plain) -> Plain:
+        del arrays, orbitals, energies
+        return plain
+
+    @values.defjvp
+    def _(primals: Any, tangents: Any) -> tuple[Plain, Plain]:
+        arrays, orbitals, energies, plain = primals
+
+        def at(arrays: Any, rotation: Matrices) -> Plain:
+            return _look(eqx.combine(arrays, rest), orbitals, rotation)
+
+        def coupling(arrays: Any, rotation: Matrices) -> Matrices:
+            return _coupling(eqx.combine(arrays, rest), orbitals, rotation)
+
+        zero = jnp.zeros_like(orbitals)
+        _, forced = jax.jvp(lambda x: coupling(x, zero), (arrays,), (tangents[0],))
+        followed = _solve(lambda x: jax.jvp(lambda k: coupling(arrays, k), (zero,), (x,))[1], energies, system, -forced)
+        _, (energy, _, _) = jax.jvp(lambda x: at(x, zero), (arrays,), (tangents[0],))
+        _, (_, density, fock) = jax.jvp(at, (arrays, zero), (tangents[0], followed))
+        return plain, (energy, density, fock)
+
+    stopped = jtu.tree_map(jax.lax.stop_gradient, (orbitals, energies, plain))
+    return values(arrays, *stopped)
+
+
+def _turned(system: System, orbitals: Matrices, rotation: Matrices) -> Matrices:
+    """Orbitals that are orthonormal in the system, and rotated, as far as first derivatives go."""
+    metric = dagger(orbitals) @ system.overlap @ orbitals
+    identity = jnp.eye(metric.shape[-1], dtype=metric.dtype)[None]
+    return orbitals @ (identity - 0.5 * (metric - identity) + rotation - dagger(rotation))
+
+
+def _look(system: System, orbitals: Matrices, rotation: Matrices) -> Plain:
+    density = fill(_turned(system, orbitals, rotation), system.counts)
+    fock, energy = system.fock(density)
+    return energy, density, fock
+
+
+def _coupling(system: System, orbitals: Matrices, rotation: Matrices) -> Matrices:
+    turned = _turned(system, orbitals, rotation)
+    fock, _ = system.fock(fill(turned, system.counts))
+    return between(system.functions, system.counts) * (dagger(turned) @ fock @ turned)
+
+
+def _solve(hessian: Any, energies: Float[Array, "spin n"], system: System, right: Matrices) -> Matrices:
+    mask = between(system.functions, system.counts)
+    # Where there are no rotations, the identity: the operator must have an inverse.
+    gaps = jnp.where(mask > 0, jnp.maximum(energies[:, :, None] - energies[:, None, :], 0.1), 1.0)
+    structure = jax.eval_shape(lambda: right)
+    tags = lx.positive_semidefinite_tag
+    operator = lx.FunctionLinearOperator(lambda x: hessian(mask * x) + (1 - mask) * x, structure, tags)
+    rough = lx.FunctionLinearOperator(lambda x: x / gaps, structure, tags)
+    solver = lx.CG(rtol=1e-10, atol=1e-12, max_steps=500)
+    return lx.linear_solve(operator, right, solver, options={"preconditioner": rough}, throw=False).value

@@ -1,0 +1,152 @@
+"""What an accelerator sees and is, and where integrals come from."""
+
+import abc
+from typing import Any, NamedTuple, TypeVar
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from .._core import AbstractAlgorithm
+from ..backend import AbstractBackend
+
+
+S = TypeVar("S")
+
+Matrices = Float[Array, "spin n n"]
+
+
+class AbstractInteraction(eqx.Module):
+    """The repulsion of electrons: what a Fock matrix is built of."""
+
+    @abc.abstractmethod
+    def coulomb(self, density: Float[Array, "n n"]) -> Float[Array, "n n"]:
+        r"""$J_{ij} = \sum_{kl} (ij|kl) D_{kl}$ of a symmetric density."""
+
+    @abc.abstractmethod
+    def exchange(self, density: Float[Array, "n n"]) -> Float[Array, "n n"]:
+        r"""$K_{ij} = \sum_{kl} (ik|jl) D_{kl}$ of a symmetric density."""
+
+
+Field = Float[Array, " points"]
+
+
+class AbstractFunctional(eqx.Module):
+    """An energy of exchange and correlation."""
+
+    @property
+    @abc.abstractmethod
+    def exact_exchange(self) -> float:
+        """How much of the exchange of Hartree-Fock it has."""
+
+    @abc.abstractmethod
+    def energy(self, up: Field, down: Field, up_slope: Field, down_slope: Field, slope: Field) -> Field:
+        """The energy per volume of densities of spin up and down. Slopes are the squares of the gradients of the
+        density of each spin and of their sum."""
+
+
+class AbstractOperator(eqx.Module):
+    """The mean field of a system in an orthonormal basis, for accelerators that build Fock matrices of their own."""
+
+    @abc.abstractmethod
+    def fock(self, density: Matrices) -> tuple[Matrices, Float[Array, ""]]:
+        """The Fock matrices of densities, and the energy."""
+
+    @abc.abstractmethod
+    def response(self, density: Matrices, change: Matrices) -> Matrices:
+        """How the Fock matrices change with the densities, to first order."""
+
+
+class Signal(eqx.Module):
+    r"""What is known at a Fock matrix. All matrices are in one orthonormal basis, one per spin.
+
+    - `residual`: $FP - PF$, which is zero where the density is that of the Fock matrix.
+    - `density`: the projectors $P$ onto the occupied orbitals from which the Fock matrix was built.
+    - `energy`: the energy of this density.
+    - `weight`: electrons per orbital: 2 for restricted, 1 for unrestricted systems. The density of all electrons is
+        `weight` times the sum of `density`.
+    - `operator`: builds further Fock matrices. Who calls it counts the calls in a [`metaopt.scf.FockBuilds`][].
+    """
+
+    residual: Matrices
+    density: Matrices
+    energy: Float[Array, ""]
+    weight: Float[Array, ""]
+    operator: AbstractOperator
+
+
+class FockBuilds(eqx.Module):
+    """A counter of Fock builds for the state of an accelerator. [`metaopt.scf.solve`][] adds them up."""
+
+    count: Int[Array, ""]
+
+
+def hidden_builds(state: PyTree[Any]) -> Int[Array, ""]:
+    """The sum of all [`metaopt.scf.FockBuilds`][] in a state."""
+    nodes = jtu.tree_leaves(state, is_leaf=lambda x: isinstance(x, FockBuilds))
+    counts = [node.count for node in nodes if isinstance(node, FockBuilds)]
+    return jnp.sum(jnp.stack(counts), dtype=jnp.int32) if counts else jnp.zeros((), jnp.int32)
+
+
+class AbstractAccelerator(AbstractAlgorithm[S, Matrices, Signal]):
+    """An algorithm whose parameters are Fock matrices and whose signal is a [`metaopt.scf.Signal`][].
+
+    `params` are the Fock matrices of the density in the signal. What `step` returns is diagonalized, and its lowest
+    orbitals make the next density. `value` is the energy.
+    """
+
+
+class Molecule(NamedTuple):
+    """What a provider says of a molecule, in atomic units.
+
+    - `overlap`, `core`: one-electron matrices.
+    - `repulsion`: $(ij|kl)$ with $i \\ge j$, $k \\ge l$, pairs packed row by row; or the factors $B^P_{ij}$ of density
+        fitting, $(ij|kl) = \\sum_P B^P_{ij} B^P_{kl}$, pairs packed.
+    - `fitted`: whether these are factors.
+    - `nuclear_energy`, `electrons`: of spin up and down.
+    - `guess`: a density of all electrons to begin with.
+    - `weights`, `orbitals`: of a grid, the volumes of its points, and the functions there with their derivatives.
+    """
+
+    overlap: Float[np.ndarray, "n n"]
+    core: Float[np.ndarray, "n n"]
+    repulsion: Float[np.ndarray, "rows pairs"]
+    fitted: bool
+    nuclear_energy: float
+    electrons: tuple[int, int]
+    guess: Float[np.ndarray, "n n"] | None
+    weights: Float[np.ndarray, " points"] | None = None
+    orbitals: Float[np.ndarray, "4 points n"] | None = None
+
+
+class AbstractIntegrals(AbstractBackend):
+    """A backend that computes molecular integrals on the host."""
+
+    @abc.abstractmethod
+    def molecule(
+        self,
+        atoms: Any,
+        *,
+        basis: Any,
+        charge: int,
+        spin: int | None,
+        unit: str,
+        restricted: bool | None,
+        fitted: bool | str,
+        guess: str | None,
+        grid: int | None,
+        limit: float,
+    ) -> Molecule:
+        """Compute what a calculation needs.
+
+        **Arguments:** those of [`metaopt.scf.System.from_pyscf`][], with `grid` the level of the grid if there shall be
+        one, and `limit` the bytes that integrals, and the functions on the grid, may take.
+
+        **Returns:** the [`metaopt.scf.Molecule`][].
+
+        **Raises:**
+
+        - `ValueError`: for a molecule that makes no sense or is too large.
+        """

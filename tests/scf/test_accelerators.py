@@ -1,0 +1,223 @@
+"""Every accelerator ends at the same energy, keeps its state, and can be differentiated by its numbers.
+
+These are the laws of accelerators. Those of all algorithms (`tests/laws`) are about trees of any parameters and their
+gradients; a Fock matrix without its density and energy is no problem that an accelerator could go on with.
+"""
+
+import functools as ft
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+import pytest
+
+import metaopt
+from metaopt import scf
+from metaopt.registry import DEFAULT
+
+from .gaussians import hydrogens
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "roothaan": {},
+    "mixing": {"rate": 0.7},
+    "optimal_damping": {},
+    "anderson": {"history": 4},
+    "cdiis": {"history": 4},
+    "ediis": {"history": 3},
+    "adiis": {"history": 3},
+    "switching": {"far": {"name": "adiis", "history": 3}},
+    "second_order": {"iterations": 4},
+    "level_shift": {"shift": 0.25, "inner": {"name": "cdiis", "history": 4}},
+    "damping": {"factor": 0.2, "inner": "roothaan"},
+    "restarted": {"inner": {"name": "cdiis", "history": 4}},
+    "guarded": {"inner": "roothaan"},
+}
+# These have no numbers, and those have numbers that do nothing in so few cycles.
+WITHOUT = {"roothaan", "cdiis", "ediis", "adiis"}
+SILENT = {"optimal_damping", "second_order", "restarted", "guarded", "switching"}
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+def make(name: str) -> scf.AbstractAccelerator[Any]:
+    return metaopt.build({"name": name, **OPTIONS[name]}, scf.AbstractAccelerator)
+
+
+@ft.cache
+def closed() -> scf.System:
+    return hydrogens(0.0, 1.5, 3.4, 5.0, diffuse=True)
+
+
+@ft.cache
+def open_shell() -> scf.System:
+    return hydrogens(0.0, 1.6, 3.6)
+
+
+def test_every_registered_accelerator_is_in_the_table() -> None:
+    assert set(OPTIONS) == set(DEFAULT.names(scf.AbstractAccelerator))
+
+
+@ft.cache
+def _reference(restricted: bool) -> tuple[float, np.ndarray]:
+    """The plain iteration, written out in NumPy."""
+    system = closed() if restricted else open_shell()
+    s, h = np.asarray(system.overlap), np.asarray(system.core)
+    values, vectors = np.linalg.eigh(s)
+    x = vectors / np.sqrt(values)
+    focks, energy, densities = [h] * len(system.counts), 0.0, []
+    for _ in range(2000):
+        densities = []
+        for fock, count in zip(focks, system.counts, strict=True):
+            orbitals = x @ np.linalg.eigh(x.T @ fock @ x)[1][:, :count]
+            densities.append(orbitals @ orbitals.T)
+        total = system.weight * sum(densities)
+        repulsion = np.asarray(system.interaction.coulomb(jnp.asarray(total)))
+        new = [h + repulsion - np.asarray(system.interaction.exchange(jnp.asarray(d))) for d in densities]
+        energy = sum(0.5 * system.weight * np.sum(d * (h + f)) for d, f in zip(densities, new, strict=True))
+        if max(float(np.abs(a - b).max()) for a, b in zip(new, focks, strict=True)) < 1e-11:
+            break
+        focks = new
+    return float(energy + system.nuclear_energy), np.stack(densities)
+
+
+@pytest.mark.parametrize("restricted", [True, False])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_same_energy_and_density(name: str, restricted: bool) -> None:
+    system = closed() if restricted else open_shell()
+    energy, density = _reference(restricted)
+    found = eqx.filter_jit(scf.solve)(system, make(name), max_cycles=300, gradient_tolerance=1e-7)
+    assert found.result == scf.RESULTS.converged
+    np.testing.assert_allclose(found.energy, energy, atol=1e-10)
+    np.testing.assert_allclose(found.density, density, atol=1e-6)
+    hidden = 4 * found.cycles if name == "second_order" else 0
+    assert found.fock_builds == 1 + found.cycles + hidden
+
+
+def _signal(system: scf.System, seed: int) -> tuple[jax.Array, scf.Signal]:
+    spins, n = len(system.counts), system.functions
+    noise = np.random.default_rng(seed).normal(size=(spins, n, n))
+    fock = jnp.asarray(noise + noise.swapaxes(-1, -2))
+    density = scf.solve(system).density
+    residual = fock @ density - density @ fock
+    operator = scf.Operator(system, jnp.eye(n))
+    return fock, scf.Signal(residual, density, jnp.asarray(-1.0), jnp.asarray(float(system.weight)), operator)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_step_keeps_structure_shapes_and_dtypes(name: str) -> None:
+    accelerator = make(name)
+    fock, signal = _signal(open_shell(), 0)
+    state = eqx.filter_eval_shape(accelerator.init, fock)
+    new_state, new = eqx.filter_eval_shape(accelerator.step, state, fock, signal, value=signal.energy)
+    kinds = [[(x.shape, x.dtype, x.weak_type) for x in jtu.tree_leaves(tree)] for tree in (state, new_state)]
+    assert kinds[0] == kinds[1]
+    assert jtu.tree_structure(state) == jtu.tree_structure(new_state)
+    assert (new.shape, new.dtype) == (fock.shape, fock.dtype)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_zero_residuals_give_finite_numbers(name: str) -> None:
+    accelerator = make(name)
+    fock, signal = _signal(open_shell(), 0)
+    signal = eqx.tree_at(lambda x: (x.residual, x.density), signal, replace_fn=jnp.zeros_like)
+    state = accelerator.init(jnp.zeros_like(fock))
+    for _ in range(2):
+        state, new = accelerator.step(state, jnp.zeros_like(fock), signal, value=signal.energy)
+        assert all(bool(jnp.all(jnp.isfinite(x))) for x in jtu.tree_leaves(new))
+
+
+@pytest.mark.parametrize("name", [n for n in OPTIONS if n not in WITHOUT])
+def test_derivatives_by_numbers_are_finite_differences(name: str) -> None:
+    numbers, rest = eqx.partition(make(name), eqx.is_inexact_array)
+
+    @eqx.filter_jit
+    def total(numbers: Any) -> jax.Array:
+        path = scf.unroll(closed(), eqx.combine(numbers, rest), cycles=3)
+        return jnp.sum(path.energies) + jnp.sum(path.gradient_norms)
+
+    grads = jtu.tree_leaves(eqx.filter_jit(eqx.filter_grad(total))(numbers))
+    leaves, structure = jtu.tree_flatten(numbers)
+    for i, grad in enumerate(grads):
+        ends = []
+        for sign in (1, -1):
+            moved = [x + (sign * 1e-5 if j == i else 0) for j, x in enumerate(leaves)]
+            ends.append(total(jtu.tree_unflatten(structure, moved)))
+        np.testing.assert_allclose(grad, (ends[0] - ends[1]) / 2e-5, rtol=1e-5, atol=1e-8)
+    if name not in SILENT:
+        assert any(jnp.abs(grad) > 1e-6 for grad in grads)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"name": "cdiis", "history": 0}, "`history` must be at least 1, but 0"),
+        ({"name": "ediis", "history": 9}, "`history` must be between 1 and 8, but 9"),
+        ({"name": "second_order", "iterations": 0}, "`iterations` must be at least 1"),
+        ({"name": "mixing", "rate": 0.0}, "positive number was wanted, but 0.0"),
+        ({"name": "damping", "inner": "cdiis", "factor": 1.0}, "less than 1 was wanted, but 1.0"),
+        ({"name": "guarded", "inner": "cdiis", "patience": 0}, "`patience` must be at least 1"),
+    ],
+)
+def test_what_is_refused(spec: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        metaopt.build(spec, scf.AbstractAccelerator)
+
+
+def test_optimal_damping_never_raises_the_energy_of_what_it_mixes() -> None:
+    system = hydrogens(0.0, 1.5, 4.0, 9.0)
+    accelerator = scf.OptimalDamping()
+    operator = scf.Operator(system, jnp.asarray(np.linalg.inv(np.linalg.cholesky(np.asarray(system.overlap))).T))
+    density = jnp.zeros((1, 4, 4)).at[0, :2, :2].set(jnp.eye(2))
+    fock, energy = operator.fock(density)
+    state, mixed = accelerator.init(fock), []
+    for _ in range(8):
+        residual = fock @ density - density @ fock
+        signal = scf.Signal(residual, density, energy, jnp.asarray(2.0), operator)
+        state, proposed = accelerator.step(state, fock, signal)
+        mixed.append(float(operator.fock(state.density)[1]))
+        orbitals = jnp.linalg.eigh(proposed)[1][:, :, :2]
+        density = orbitals @ orbitals.swapaxes(-1, -2)
+        fock, energy = operator.fock(density)
+    assert all(later < earlier + 1e-12 for earlier, later in zip(mixed, mixed[1:], strict=False))
+
+
+def test_the_smallest_value_on_a_simplex() -> None:
+    from metaopt.scf._simplex import minimize_on_simplex
+
+    generator = np.random.default_rng(0)
+    for trial in range(5):
+        b, a = generator.normal(size=3), generator.normal(size=(3, 3))
+        a = a + a.T + (3 * np.eye(3) if trial % 2 else 0)
+        valid = np.array([True, True, trial != 4])
+        found = minimize_on_simplex(jnp.asarray(b), jnp.asarray(a), jnp.asarray(valid))
+        grid = np.linspace(0, 1, 101)
+        points = np.array([(x, y, 1 - x - y) for x in grid for y in grid if x + y <= 1 + 1e-12])
+        points = points[(points[:, 2] < 1e-12) | valid[2]]
+        values = points @ b + 0.5 * np.einsum("pi,ij,pj->p", points, a, points)
+        assert found @ b + 0.5 * (found @ a @ found) <= values.min() + 1e-12
+        np.testing.assert_allclose(jnp.sum(found), 1.0, atol=1e-12)
+        assert jnp.all(found >= 0) and (valid[2] or found[2] == 0)
+
+
+def test_a_restart_forgets() -> None:
+    accelerator = scf.Restarted(scf.CDIIS(history=3), growth=2.0)
+    fock, signal = _signal(open_shell(), 0)
+    state = accelerator.init(fock)
+    for scale, restarts, kept in ((1.0, 0, 1), (1.5, 0, 2), (3.5, 1, 1), (4.0, 1, 2)):
+        grown = eqx.tree_at(lambda x: x.residual, signal, signal.residual * scale)
+        state, _ = accelerator.step(state, fock, grown)
+        assert state.restarts == restarts and state.inner.count == kept
+
+
+def test_the_guard_follows_the_fallback_while_it_must() -> None:
+    fock, signal = _signal(open_shell(), 0)
+    accelerator = scf.Guarded(scf.LevelShift(scf.Roothaan(), 5.0), scf.Roothaan(), growth=2.0, patience=2)
+    state = accelerator.init(fock)
+    for scale, guarded in ((1.0, False), (1.5, False), (3.0, True), (1.0, True), (1.0, False)):
+        grown = eqx.tree_at(lambda x: x.residual, signal, signal.residual * scale)
+        state, proposed = accelerator.step(state, fock, grown)
+        assert bool(jnp.all(proposed == fock)) is guarded
+    assert state.calls == 1

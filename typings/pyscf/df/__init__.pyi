@@ -1,0 +1,1 @@
+from . import addons as addons, incore as incore

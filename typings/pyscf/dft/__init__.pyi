@@ -1,0 +1,1 @@
+from . import gen_grid as gen_grid, numint as numint
