@@ -11,11 +11,10 @@ from .._core import AbstractAlgorithm, Learner, load, read_header
 from ._recurrent_controller import RecurrentController
 
 
-# What comes with metaopt, and its warm-up.
-_WARMUPS = {"general": 0.03, "small": 0.1}
+_NAMES = ("general", "small")
 
 
-def pretrained(name: str = "general", *, warmup: float | None = None) -> AbstractAlgorithm[Any, Any, Any]:
+def pretrained(name: str = "general", *, warmup: float = 0.03) -> AbstractAlgorithm[Any, Any, Any]:
     """Load a learned optimizer whose weights come with metaopt: ready for tasks of your own, without tuning.
 
     - `"general"`: a [`metaopt.l2o.RecurrentController`][] that orthogonalizes the steps of matrices.
@@ -27,8 +26,8 @@ def pretrained(name: str = "general", *, warmup: float | None = None) -> Abstrac
     **Arguments:**
 
     - `name`: which.
-    - `warmup`: over which part of the steps the rate rises, by default 0.03 (general) or 0.1 (small). They were trained
-        without (0), but then some deep networks collapse.
+    - `warmup`: over which part of the steps the rate rises. They were trained without (0), but then some deep networks
+        collapse; `"small"` still loses many of these with less than 0.1.
 
     **Returns:**
 
@@ -38,13 +37,13 @@ def pretrained(name: str = "general", *, warmup: float | None = None) -> Abstrac
 
     - `ValueError`: if there is no such optimizer, or `warmup` is outside of $[0, 1)$.
     """
-    if name not in _WARMUPS:
-        known = ", ".join(f"`{word}`" for word in _WARMUPS)
+    if name not in _NAMES:
+        known = ", ".join(f"`{word}`" for word in _NAMES)
         raise ValueError(f"`name` must be one of {known}, but {name!r} was given.")
     with resources.as_file(resources.files("metaopt.l2o").joinpath("weights", f"{name}.metaopt")) as path:
         options = read_header(path)["metadata"]["spec"]["algorithm"]
         given = {key: value for key, value in options.items() if key not in ("name", "warmup")}
-        rule = RecurrentController(**given, warmup=_WARMUPS[name] if warmup is None else warmup)
+        rule = RecurrentController(**given, warmup=warmup)
         return load(path, jtu.tree_map(_single, Learner(rule))).algorithm
 
 
