@@ -101,7 +101,7 @@ def _kinds() -> dict[str, type]:
     for kind in DEFAULT.kinds():
         words = "".join(f"-{c.lower()}" if c.isupper() else c for c in kind.__name__.removeprefix("Abstract"))
         word = words.removeprefix("-")
-        ending = "ies" if word.endswith("y") else "es" if word.endswith("sh") else "s"
+        ending = "ies" if word.endswith("y") else "es" if word.endswith("sh") else "" if word.endswith("es") else "s"
         kinds[word.removesuffix("y") + ending] = kind
     return kinds
 

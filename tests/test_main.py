@@ -57,8 +57,8 @@ def test_list_shows_all_kinds_and_entries(metaopt_):
     status, out, err = metaopt_("list")
     assert status == 0 and err == ""
     assert re.findall("^(\\S+):$", out, re.MULTILINE) == [
-        *("algorithms", "heads", "clocks", "backends", "task-families", "accelerators", "mixtures", "objectives"),
-        *("horizons", "estimators", "meshes", "runs", "benches"),
+        *("algorithms", "predictors", "heads", "clocks", "backends", "task-families", "classes", "accelerators"),
+        *("mixtures", "objectives", "horizons", "estimators", "methods", "meshes", "runs", "benches"),
     ]
     for kind in DEFAULT.kinds():
         for name in DEFAULT.names(kind):

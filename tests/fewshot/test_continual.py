@@ -126,6 +126,7 @@ def test_replay_and_anchors_forget_less():
     assert anchored.learner.initial[1] > uniform.learner.initial[1] + 0.05
 
 
+@pytest.mark.slow
 def test_families_of_different_shapes_have_reservoirs_of_their_own():
     class Either(metaopt.AbstractTaskFamily):
         """Places with one or two weights that count."""

@@ -4,6 +4,7 @@ import functools as ft
 from typing import Any
 
 import jax
+import pytest
 
 import metaopt
 from metaopt.registry import DEFAULT, build
@@ -41,6 +42,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "per_parameter_sgd": {},
     "ewc": {"inner": "adam", "rate": 0.1},
 }
+
+# Those that compile for long are tested by `nox -s slow`.
+_HEAVY = {"celo", "celo_adam", "celo2", "velo", "recurrent_controller"}
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name in _HEAVY)) for name in OPTIONS]
 
 # Those that lower the loss of a small network as they are built, without being trained.
 DESCENDING = {

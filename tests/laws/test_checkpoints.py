@@ -10,12 +10,12 @@ import pytest
 
 from metaopt._core import load, save
 
-from .algorithms import OPTIONS, make
+from .algorithms import NAMES, make
 from .running import jit_step, two_steps
 from .trees import MIXED, assert_close, draw
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_run_goes_on_from_a_file(name: str, tmp_path: Path) -> None:
     algorithm, signals = make(name), [draw(MIXED, i) for i in (1, 2, 3)]
     saved = algorithm, *two_steps(algorithm, draw(MIXED, 0), signals[:2])

@@ -136,6 +136,7 @@ def test_a_diverging_task_is_counted_left_out_and_restarted():
     )
 
 
+@pytest.mark.slow
 def test_the_estimate_does_not_depend_on_the_batch_around_a_task():
     """A task's keys depend on its index only: the same two tasks alone or among others."""
 

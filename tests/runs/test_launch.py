@@ -51,7 +51,8 @@ def test_when_one_dies_all_start_again(tmp_path: Path, capfd: Any) -> None:
     assert supervise(_python(program), again=again, processes=2, pause=0.01) == 0
     assert time.monotonic() - begun < 20
     out, err = capfd.readouterr()
-    assert out == "again 0\n" and "[1] again 1\n" in err
+    # Process 0 may come to count after process 1, and is then through with the start before, too.
+    assert set(out.splitlines()) == {"again 0"} and "[1] again 1\n" in err
     assert re.findall("^metaopt: (.*)$", err, re.MULTILINE) == [
         "process 1 was killed by signal 9; all start again in 0.01 s (retry 1 of 3).",
         "process 1 was killed by signal 9; all start again in 0.02 s (retry 2 of 3).",
@@ -201,6 +202,7 @@ def _assert_same(out: Path, other: Path) -> None:
         assert (out / name).read_bytes() == (other / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_with_two_devices_gives(tmp_path: Path) -> None:
     pytest.importorskip("orbax.checkpoint")
     spec, one, two = _spec(tmp_path, steps=4), tmp_path / "one", tmp_path / "two"

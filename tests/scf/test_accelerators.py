@@ -129,6 +129,7 @@ def test_zero_residuals_give_finite_numbers(name: str) -> None:
         assert all(bool(jnp.all(jnp.isfinite(x))) for x in jtu.tree_leaves(new))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in OPTIONS if n not in WITHOUT])
 def test_derivatives_by_numbers_are_finite_differences(name: str) -> None:
     numbers, rest = eqx.partition(make(name), eqx.is_inexact_array)

@@ -50,6 +50,7 @@ def test_energy_on_the_same_grid(name: str, restricted: bool) -> None:
     np.testing.assert_allclose(ours.energy, field.kernel(), atol=1e-8)
 
 
+@pytest.mark.slow
 def test_the_response_is_the_derivative_of_the_fock_matrix() -> None:
     system = scf.System.from_pyscf("H 0 0 0; H 0 0 0.8", basis="6-31g", functional=scf.PBE(), grid=0)
     density = scf.unroll(system, scf.Roothaan(), cycles=1).density

@@ -122,6 +122,7 @@ def _along(t: Any) -> scf.System:
     return eqx.combine(jax.tree_util.tree_map(lambda x, y: x + t * (y - x), a, b), rest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("restricted", [True, False])
 def test_derivatives_by_integrals_are_finite_differences(restricted: bool) -> None:
     def outcome(t: Any) -> jax.Array:
@@ -183,6 +184,7 @@ def test_unroll_is_differentiable_by_the_guess() -> None:
     np.testing.assert_allclose(jax.jit(jax.grad(first))(at), difference, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_degenerate_orbitals_have_finite_derivatives() -> None:
     places = [(np.cos(t), np.sin(t), 0.0) for t in 2 * np.pi * np.arange(3) / 3]
     places = [tuple(1.2 * x for x in place) for place in places]

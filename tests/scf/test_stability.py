@@ -38,6 +38,7 @@ def test_the_eigenvalue_has_the_sign_of_the_second_derivative() -> None:
     np.testing.assert_allclose(found.eigenvalue, min(curvatures) / 4 / gap, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_broken_bond_is_followed_to_another_spin_density() -> None:
     system = hydrogens(0.0, 5.0)
     closed = scf.solve(system)

@@ -96,6 +96,7 @@ def test_recurrent_network_against_numpy(getkey):
     np.testing.assert_allclose(network.apply(params, jnp.asarray(x)), h @ readout["w"] + readout["b"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_attention_sees_positions_and_nothing_later(getkey):
     network = AttentionNetwork(4, 3, 8, 2, 5)
     params = network.init(key=getkey())
