@@ -14,8 +14,13 @@ from jaxtyping import Array, Bool, Float, Inexact, PyTree
 T = TypeVar("T")
 
 
-def _is_none(x: Any) -> bool:
+def is_none(x: Any) -> bool:
     return x is None
+
+
+def path_name(path: Any) -> str:
+    """The path of a leaf as one would type it: `2/w` for `params[2]["w"]`, `head/weight` for `params.head.weight`."""
+    return jtu.keystr(path, simple=True, separator="/")
 
 
 class Leaf(NamedTuple):
@@ -76,7 +81,7 @@ def match(params: PyTree, grads: PyTree) -> Matched:
     - `ValueError`: if the structures or the shapes differ.
     - `TypeError`: if a gradient is not an inexact array, or is complex where its parameter is real.
     """
-    with_paths, structure = jtu.tree_flatten_with_path(params, is_leaf=_is_none)
+    with_paths, structure = jtu.tree_flatten_with_path(params, is_leaf=is_none)
     try:
         grad_leaves = structure.flatten_up_to(grads)
     except (ValueError, TypeError) as error:
@@ -109,7 +114,7 @@ def _check_gradient(name: str, param: Array | np.ndarray, grad: Any) -> None:
 
 
 def _structure_text(params: PyTree, grads: PyTree) -> str:
-    names = [{jtu.keystr(p) for p, _ in jtu.tree_flatten_with_path(t, is_leaf=_is_none)[0]} for t in (params, grads)]
+    names = [{jtu.keystr(p) for p, _ in jtu.tree_flatten_with_path(t, is_leaf=is_none)[0]} for t in (params, grads)]
     missing, extra = sorted(names[0] - names[1]), sorted(names[1] - names[0])
     text = "`grads` must have the same pytree structure as `params`."
     if missing:
@@ -149,6 +154,24 @@ def copied(tree: T) -> T:
 
 def _is_key(x: Any) -> bool:
     return eqx.is_array(x) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def pulled(params: PyTree, grads: T, start: PyTree, rate: Float[Array, ""], weights: PyTree = None) -> T:
+    r"""The gradient with that of a quadratic penalty added: $g + \lambda F \odot (\theta - \theta_0)$.
+
+    The weights $F$ have the structure of the parameters; without them they are ones.
+    """
+    matched = match(params, grads)
+    shares = [None] * len(matched.leaves) if weights is None else matched.pick(weights)
+
+    def one(leaf: Leaf, start: Inexact[Array, "*s"], share: Float[Array, "*s"] | None) -> Inexact[Array, "*s"]:
+        dtype = compute_dtype(leaf.param.dtype)
+        away = rate.astype(jnp.finfo(dtype).dtype) * (leaf.param.astype(dtype) - start.astype(dtype))
+        away = away if share is None else away * share.astype(dtype)
+        return (leaf.grad.astype(dtype) + away).astype(leaf.grad.dtype)
+
+    triples = zip(matched.leaves, matched.pick(start), shares, strict=True)
+    return matched.put(grads, [one(*triple) for triple in triples])
 
 
 def global_norm(tree: PyTree) -> Float[Array, ""]:

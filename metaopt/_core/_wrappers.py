@@ -7,11 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact, Int, PRNGKeyArray, PyTree, Scalar
 
 from ._algorithm import AbstractAlgorithm
+from ._numbers import number
 from ._trees import all_finite, compute_dtype, global_norm, map_arrays, match, select, spoiled
-
-
-def _number(x: Any) -> Float[Array, ""]:
-    return jnp.asarray(x, jnp.result_type(float))
 
 
 class ClipByGlobalNorm(AbstractAlgorithm[PyTree, PyTree, PyTree]):
@@ -31,7 +28,7 @@ class ClipByGlobalNorm(AbstractAlgorithm[PyTree, PyTree, PyTree]):
     """
 
     inner: AbstractAlgorithm[Any, Any, Any]
-    max_norm: Float[Array, ""] = eqx.field(converter=_number, default=1.0)
+    max_norm: Float[Array, ""] = eqx.field(converter=number, default=1.0)
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> PyTree:
         return self.inner.init(params, key=key)
@@ -66,7 +63,7 @@ class WeightDecay(AbstractAlgorithm[PyTree, PyTree, PyTree]):
     """
 
     inner: AbstractAlgorithm[Any, Any, Any]
-    rate: Float[Array, ""] = eqx.field(converter=_number, default=1e-4)
+    rate: Float[Array, ""] = eqx.field(converter=number, default=1e-4)
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> PyTree:
         return self.inner.init(params, key=key)

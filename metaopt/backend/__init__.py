@@ -10,6 +10,7 @@ from ._xla import XLA as XLA
 from .base import (
     EPSILON as EPSILON,
     AbstractBackend as AbstractBackend,
+    AbstractPartialBackend as AbstractPartialBackend,
     Feature as Feature,
     Pointwise as Pointwise,
     Tensor as Tensor,

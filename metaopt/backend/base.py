@@ -159,6 +159,27 @@ class AbstractBackend(eqx.Module):
         r"""The extrapolation $\sum_i c_i v_i$."""
 
 
+class AbstractPartialBackend(AbstractBackend):
+    """A backend that has a form of its own of the network update, and leaves all other kernels to another backend."""
+
+    reference: eqx.AbstractVar[AbstractBackend]
+    """The backend that has the others."""
+
+    def elementwise_update(
+        self, update: Callable[[Any, Sequence[Tensor]], list[Updated]], shared: PyTree, tensors: Sequence[Tensor]
+    ) -> list[Updated]:
+        return self.reference.elementwise_update(update, shared, tensors)
+
+    def perturb(self, params: T, noise: T, total: T, restart: Bool[Array, ""]) -> tuple[T, T]:
+        return self.reference.perturb(params, noise, total, restart)
+
+    def gram(self, vectors: Float[Array, "m *n"]) -> Float[Array, "m m"]:
+        return self.reference.gram(vectors)
+
+    def combine(self, coefficients: Float[Array, " m"], vectors: Float[Array, "m *n"]) -> Float[Array, "*n"]:
+        return self.reference.combine(coefficients, vectors)
+
+
 def per_tensor(x: Float[Array, "..."], shape: tuple[int, ...]) -> Float[Array, "..."]:
     """Give numbers that belong to a whole tensor the trailing axes of size one that an operand has."""
     return x.reshape(x.shape + (1,) * len(shape))

@@ -2,17 +2,18 @@
 
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax.random as jr
 import numpy as np
-import optax
 from jaxtyping import Float
 
-from .._core import Learner, from_optax
-from ..fewshot import ContinualResult, continual
-from ..meta import ConstantHorizon, FinalLoss, MetaProblem, Unrolled, meta_train, only, validate
+from .._core import Learner
+from ..evaluate import BASELINES
+from ..evaluate._curves import geometric_mean
+from ..fewshot import MAML, ContinualResult, Setup, continual
+from ..meta import meta_train, validate
 from ..schedules import Cosine
 from ..tasks import Functions
+from ._l2o import spread
 from .base import Claim, Report
 
 
@@ -35,22 +36,12 @@ _METHODS: dict[str, tuple[int, dict[str, Any]]] = {
 
 
 def _outer() -> Cosine:
-    return Cosine(from_optax(optax.adam, learning_rate=_OUTER_RATE), final_fraction=0.03)
+    return Cosine(BASELINES["adam"](_OUTER_RATE), final_fraction=0.03)
 
 
-def _problem(family: Functions, tasks: int) -> MetaProblem:
-    trainable = only(lambda learner: learner.initial)
-    horizon = ConstantHorizon(_ADAPTATION)
-    return MetaProblem(family, FinalLoss(queries=True), horizon, tasks=tasks, trainable=trainable)
-
-
-def _learner(seed: int) -> Learner:
-    task_key, start_key = jr.split(jr.key(seed))
-    initial = Functions().sample(key=task_key).init(key=start_key)
-    return Learner(from_optax(optax.sgd, learning_rate=_INNER_RATE), initial)
-
-
-_test = eqx.filter_jit(lambda learner, family, key: validate(learner, family, steps=_ADAPTATION, tasks=_TESTS, key=key))
+def _setup(seed: int, tasks: int) -> Setup:
+    method = MAML(BASELINES["sgd"](_INNER_RATE), steps=_ADAPTATION, tasks=tasks)
+    return method.setup(Functions(), key=jr.key(seed))
 
 
 class _Found(NamedTuple):
@@ -67,16 +58,18 @@ def _families() -> list[Functions]:
 
 def _tested(learner: Learner, seed: int) -> Float[np.ndarray, " families"]:
     key = jr.key(1000 + seed)
-    return np.asarray([float(_test(learner, family, key)) for family in _families()])
+    losses = [validate(learner, each, steps=_ADAPTATION, tasks=_TESTS, key=key) for each in _families()]
+    return np.asarray([float(loss) for loss in losses])
 
 
 def _in_sequence(method: str, seed: int, steps: int) -> _Found:
     tasks, options = _METHODS[method]
+    setup = _setup(seed, tasks)
     found = continual(
-        _learner(seed),
+        setup.learner,
         _families(),
-        _problem(Functions(), tasks),
-        estimator=Unrolled(),
+        setup.problem,
+        estimator=setup.estimator,
         outer=_outer(),
         steps=steps,
         names=_NAMES,
@@ -89,10 +82,11 @@ def _in_sequence(method: str, seed: int, steps: int) -> _Found:
 
 def _jointly(seed: int, steps: int) -> _Found:
     """As many meta-steps on tasks of all families, with as many tasks each."""
+    setup = _setup(seed, _TASKS)
     result = meta_train(
-        _learner(seed),
-        _problem(Functions(), _TASKS),
-        estimator=Unrolled(),
+        setup.learner,
+        setup.problem,
+        estimator=setup.estimator,
         outer=_outer(),
         steps=len(_NAMES) * steps,
         key=jr.key(seed),
@@ -101,7 +95,7 @@ def _jointly(seed: int, steps: int) -> _Found:
 
 
 def _geometric(values: Float[np.ndarray, "..."]) -> float:
-    return float(np.exp(np.mean(np.log(values))))
+    return float(geometric_mean(values.ravel()))
 
 
 def _ratios(found: list[_Found], joint: list[_Found]) -> Float[np.ndarray, " seeds"]:
@@ -130,12 +124,12 @@ def run(*, full: bool = False) -> Report:
         rows.append(row)
     note = (
         f"joint training's losses over those of replay of {_MEMORY} tasks: geometric mean over {len(_NAMES)} families, "
-        f"median over seeds; {_spread(ratios['replay'])}"
+        f"median over seeds; {spread(ratios['replay'])}"
     )
     claims = [
         Claim("final_vs_joint", float(np.median(ratios["replay"])), note),
         Claim(
-            "naive_vs_joint", float(np.median(ratios["naive"])), f"the same without replay; {_spread(ratios['naive'])}"
+            "naive_vs_joint", float(np.median(ratios["naive"])), f"the same without replay; {spread(ratios['naive'])}"
         ),
     ]
     notes = [
@@ -149,7 +143,3 @@ def run(*, full: bool = False) -> Report:
 
 def _table(found: _Found) -> str:
     return "" if found.stream is None else found.stream.table()
-
-
-def _spread(values: Float[np.ndarray, " seeds"]) -> str:
-    return f"over seeds {np.min(values):.3g} to {np.max(values):.3g}"

@@ -15,7 +15,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
-from .._core import AbstractAlgorithm, Learner, from_optax, unroll
+from .._core import Learner, unroll
+from ..evaluate import BASELINES
 from ..fewshot import (
     ANIL,
     FOMAML,
@@ -36,6 +37,7 @@ from ._l2o import clipped_adam
 from .base import Claim, Report
 
 
+_sgd = BASELINES["sgd"]
 _WAYS, _QUERIES, _EPISODES, _BATCH = 5, 15, 600, 50
 _SHOTS = (5, 1)
 _RATES = np.logspace(-2.5, 1.0, 12)
@@ -132,10 +134,6 @@ def _adapted(learner: Learner, tasks: FewShotTask, steps: int) -> Float[Array, "
         return task.accuracy(unroll(learner, task, steps=steps, key=key).params)
 
     return jax.lax.map(one, (tasks, keys), batch_size=_BATCH)
-
-
-def _sgd(rate: float | Array) -> AbstractAlgorithm[Any, Any, Any]:
-    return from_optax(optax.sgd, learning_rate=jnp.asarray(rate))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,10 +5,9 @@ from typing import Any
 
 import jax.random as jr
 import numpy as np
-import optax
 
-from .._core import AbstractAlgorithm, AbstractTaskFamily, ClipByGlobalNorm, Learner, from_optax
-from ..evaluate import Comparison, compare
+from .._core import AbstractAlgorithm, AbstractTaskFamily, ClipByGlobalNorm, Learner
+from ..evaluate import BASELINES, Comparison, compare
 from ..l2o import LSTM, MLP, AdamHead, Controller, HorizonClock
 from ..meta import (
     PES,
@@ -46,7 +45,7 @@ class Setup:
 
 def clipped_adam(rate: float) -> AbstractAlgorithm[Any, Any, Any]:
     """The outer algorithm of all setups: Adam with a cosine schedule, its gradients clipped."""
-    return ClipByGlobalNorm(Cosine(from_optax(optax.adam, learning_rate=rate), final_fraction=0.03), 1.0)
+    return ClipByGlobalNorm(Cosine(BASELINES["adam"](rate), final_fraction=0.03), 1.0)
 
 
 def _meta_train(setup: Setup) -> tuple[list[Learner], str]:

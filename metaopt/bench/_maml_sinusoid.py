@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-import optax
 from jaxtyping import Array, Float, Key, PRNGKeyArray
 
-from .._core import AbstractAlgorithm, ClipByGlobalNorm, Learner, from_optax
-from ..fewshot import FOMAML, MAML, AbstractMethod, MetaSGD, Reptile, adapt
-from ..meta import MetaResult, MetaState, meta_step, meta_train
+from .._core import AbstractAlgorithm, ClipByGlobalNorm, Learner
+from ..evaluate import BASELINES
+from ..fewshot import FOMAML, MAML, AbstractMethod, MetaSGD, Reptile, adapt, meta_learn
+from ..meta import MetaResult, MetaState, meta_step
 from ..schedules import Cosine
 from ..tasks import Sinusoids
 from . import _peers
@@ -31,19 +31,18 @@ _PUBLISHED = {"MAML": 0.72, "Meta-SGD": 0.46, "FOMAML": 0.81, "Reptile": 1.3}
 _FIVE_SHOT_TASKS, _FIVE_SHOT_HELD_OUT = 4, 10_000
 
 
-def _descent(rate: float) -> AbstractAlgorithm[Any, Any, Any]:
-    return from_optax(optax.sgd, learning_rate=rate)
+_descent, _adam = BASELINES["sgd"], BASELINES["adam"]
 
 
 def _outer(rate: float) -> AbstractAlgorithm[Any, Any, Any]:
-    return ClipByGlobalNorm(Cosine(from_optax(optax.adam, learning_rate=rate), warmup_fraction=0.02), 10.0)
+    return ClipByGlobalNorm(Cosine(_adam(rate), warmup_fraction=0.02), 10.0)
 
 
 def compile_meta_steps(count: int) -> tuple[Callable[[MetaState, PRNGKeyArray], MetaState], MetaState]:
     """A program of `count` second-order meta-steps, and a state to start it from."""
     method = MAML(_descent(0.01), steps=_STEPS, tasks=_TASKS)
     setup = method.setup(Sinusoids(_SHOTS, _QUERIES), key=jr.key(0))
-    outer = from_optax(optax.adam, learning_rate=1e-3)
+    outer = _adam(1e-3)
     zero = jnp.zeros((), jnp.int32)
     state = MetaState(zero, setup.learner, outer.init(setup.learner), None, zero)
     dynamic, static = eqx.partition(state, eqx.is_array)
@@ -118,10 +117,7 @@ def _errors(
 
 def train(method: AbstractMethod, family: Sinusoids, *, rate: float, steps: int, seed: int) -> MetaResult:
     """Train a method, with a rate that falls to zero."""
-    setup_key, train_key = jr.split(jr.key(seed))
-    setup = method.setup(family, key=setup_key)
-    options = {"estimator": setup.estimator, "outer": _outer(rate), "progress": False}
-    return meta_train(setup.learner, setup.problem, steps=steps, key=train_key, **options)
+    return meta_learn(method, family, outer=_outer(rate), steps=steps, key=jr.key(seed), progress=False)
 
 
 def _ten_shot(seeds: int) -> tuple[list[dict[str, Any]], list[Claim]]:

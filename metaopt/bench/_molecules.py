@@ -1,6 +1,7 @@
 """Molecules that are easy, hard and very hard to solve, up to first-row transition metals."""
 
 import dataclasses
+import importlib
 import json
 import math
 import os
@@ -28,6 +29,10 @@ class MolecularCase:
     def options(self) -> dict[str, Any]:
         """What PySCF needs to know of it besides the atoms."""
         return {"basis": self.basis, "charge": self.charge, "spin": self.spin}
+
+    def molecule(self) -> Any:
+        """The molecule as PySCF has it."""
+        return importlib.import_module("pyscf.gto").M(atom=list(self.atoms), verbose=0, **self.options)
 
     def system(self) -> System:
         return System.from_pyscf(list(self.atoms), restricted=self.restricted, **self.options)

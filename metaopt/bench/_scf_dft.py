@@ -23,11 +23,11 @@ def run(*, full: bool = False) -> Report:
 
 
 def _run(names: tuple[str, ...], grid: int) -> Report:
-    gto, dft = (importlib.import_module(f"pyscf.{name}") for name in ("gto", "dft"))
+    dft = importlib.import_module("pyscf.dft")
     rows, worst, count = [], 0.0, 0
     for name in names:
         case = MOLECULES[name]
-        molecule = gto.M(atom=list(case.atoms), verbose=0, **case.options)
+        molecule = case.molecule()
         for label, functional in _FUNCTIONALS.items():
             field = (dft.RKS if case.restricted else dft.UKS)(molecule)
             field.set(xc=label, conv_tol=1e-10, conv_tol_grad=1e-6, max_cycle=200)

@@ -65,9 +65,8 @@ class _Counted:
 
 def pyscf_cdiis(case: MolecularCase) -> tuple[bool, int, float]:
     """PySCF with its own guess and CDIIS of 8: whether it converged, its Fock builds, and its energy."""
-    gto, scf = (importlib.import_module(f"pyscf.{name}") for name in ("gto", "scf"))
-    molecule = gto.M(atom=list(case.atoms), verbose=0, **case.options)
-    field = (scf.RHF if case.restricted else scf.UHF)(molecule)
+    scf = importlib.import_module("pyscf.scf")
+    field = (scf.RHF if case.restricted else scf.UHF)(case.molecule())
     field.set(conv_tol=1e-9, conv_tol_grad=1e-5, max_cycle=_CYCLES, diis_space=8, diis_start_cycle=1)
     field.get_jk = counted = _Counted(field.get_jk)
     field.kernel()

@@ -14,7 +14,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from .._core import AbstractAlgorithm, from_optax, minimize
-from ..evaluate import report
+from ..evaluate import BASELINES, report
 from ..evaluate._text import cell
 from ..fewshot import AbstractPredictor, GaussianProcess, KernelRidge, NearestNeighbor, WarmStart
 from ..tasks._common import rotation
@@ -145,17 +145,13 @@ def _lbfgs(rate: Float[Array, ""]) -> AbstractAlgorithm[Any, Any, Any]:
     return from_optax(optax.lbfgs, learning_rate=rate, memory_size=10, linesearch=None)
 
 
-def _adam(rate: Float[Array, ""]) -> AbstractAlgorithm[Any, Any, Any]:
-    return from_optax(optax.adam, learning_rate=rate)
-
-
 def _nesterov(rate: Float[Array, ""]) -> AbstractAlgorithm[Any, Any, Any]:
     return from_optax(optax.sgd, learning_rate=rate, momentum=0.95, nesterov=True)
 
 
 _SOLVERS = {
     "L-BFGS": (_lbfgs, np.logspace(-1.2, 0.2, 12)),
-    "Adam": (_adam, np.logspace(-2.5, 0.5, 13)),
+    "Adam": (BASELINES["adam"], np.logspace(-2.5, 0.5, 13)),
     "Nesterov momentum 0.95": (_nesterov, np.logspace(-3.5, 1, 13)),
 }
 _PREDICTORS: dict[str, Callable[[], AbstractPredictor]] = {

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from .._core import AbstractAlgorithm, AbstractTaskFamily, Learner
+from .._core._numbers import check_counts
 from .._core._progress import progress_bar
 from .._core._task import check_family
 from ._baselines import BASELINES, Baseline
@@ -84,7 +85,7 @@ def compare(
     """
     record_every = max(1, steps // 100) if record_every is None else record_every
     tuning_tasks = num_tasks if tuning_tasks is None else tuning_tasks
-    _check_numbers(
+    check_counts(
         steps=steps,
         num_tasks=num_tasks,
         seeds=seeds,
@@ -164,12 +165,6 @@ class _Tuner:
         tuning = tune(score, self.rates)
         self.arena.bar.total += tuning.rates.size - self.rates.size
         return tuning
-
-
-def _check_numbers(**numbers: int) -> None:
-    for name, number in numbers.items():
-        if number < 1:
-            raise ValueError(f"`{name}` must be at least 1, but {number} was given.")
 
 
 def _members(name: str, learner: Contestant | Sequence[Contestant], seeds: int) -> list[Learner]:

@@ -6,8 +6,9 @@ import equinox as eqx
 from jaxtyping import PRNGKeyArray
 
 from .._core import AbstractAlgorithm, AbstractTaskFamily, Learner
+from .._core._numbers import check_counts
 from ..meta import Unrolled
-from ._common import after_adaptation, check_counts, descent, draw_initial
+from ._common import after_adaptation, descent, draw_initial
 from ._only_parts import OnlyParts
 from .base import AbstractMethod, Setup
 
@@ -59,5 +60,4 @@ class ANIL(AbstractMethod):
         algorithm = OnlyParts(descent(self.inner), self.head)
         # A pattern that matches nothing shows here.
         eqx.filter_eval_shape(algorithm.init, initial)
-        sizes = {"steps": self.steps, "tasks": self.tasks, "batch_size": self.batch_size}
-        return after_adaptation(Learner(algorithm, initial), family, Unrolled(remat=self.remat), **sizes)
+        return Setup(Learner(algorithm, initial), after_adaptation(self, family), Unrolled(remat=self.remat))

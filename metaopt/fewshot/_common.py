@@ -1,6 +1,6 @@
 """What several methods share."""
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax.random as jr
@@ -8,14 +8,7 @@ import optax
 from jaxtyping import PRNGKeyArray, PyTree
 
 from .._core import AbstractAlgorithm, AbstractTaskFamily, Learner, Mixture, from_optax
-from ..meta import AbstractEstimator, ConstantHorizon, FinalLoss, MetaProblem, only
-from .base import Setup
-
-
-def check_counts(**counts: int | None) -> None:
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise ValueError(f"`{name}` must be at least 1, but {count} was given.")
+from ..meta import ConstantHorizon, FinalLoss, MetaProblem, only
 
 
 def descent(inner: AbstractAlgorithm[Any, Any, Any] | None) -> AbstractAlgorithm[Any, Any, Any]:
@@ -49,24 +42,26 @@ def train_initial(learner: Learner) -> PyTree[bool]:
     return only(lambda learner: learner.initial)(learner)
 
 
-def after_adaptation(
-    learner: Learner,
-    family: AbstractTaskFamily,
-    estimator: AbstractEstimator[Any],
-    *,
-    steps: int,
-    tasks: int,
-    batch_size: int | None,
-    second_order: bool = True,
-) -> Setup:
+@runtime_checkable
+class _Adaptation(Protocol):
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def tasks(self) -> int: ...
+
+    @property
+    def batch_size(self) -> int | None: ...
+
+
+def after_adaptation(method: _Adaptation, family: AbstractTaskFamily, *, second_order: bool = True) -> MetaProblem:
     """Train the initialization on the loss on query data after a few steps on support data."""
-    problem = MetaProblem(
+    return MetaProblem(
         family,
         FinalLoss(queries=True),
-        ConstantHorizon(steps),
-        tasks=tasks,
-        batch_size=batch_size,
+        ConstantHorizon(method.steps),
+        tasks=method.tasks,
+        batch_size=method.batch_size,
         second_order=second_order,
         trainable=train_initial,
     )
-    return Setup(learner, problem, estimator)

@@ -157,11 +157,10 @@ def continual(
     if share is not None and not 0 < share < 1:
         raise ValueError(f"`share` must be between 0 and 1, but {share} was given.")
     train_key, test_key, keep_key, weigh_key = jr.split(key, 4)
-    steps_tested = problem.horizon.longest
+    tested = problem.horizon.longest
 
     def losses(learner: Learner) -> list[float]:
-        tests = [_test(learner, family, steps_tested, test_tasks, test_key) for family in families]
-        return [float(loss) for loss in tests]
+        return [float(validate(learner, each, steps=tested, tasks=test_tasks, key=test_key)) for each in families]
 
     kept: list[tuple[Reservoir, int]] = []
     weights, rows, stages = None, [losses(learner)], []
@@ -190,11 +189,6 @@ def continual(
             found = importance(learner, alone, estimator=estimator, samples=importance_samples, key=samples_key)
             weights = found if weights is None else jtu.tree_map(jnp.add, weights, found)
     return ContinualResult(learner, np.asarray(rows), stages, names)
-
-
-_test = eqx.filter_jit(
-    lambda learner, family, steps, tasks, key: validate(learner, family, steps=steps, tasks=tasks, key=key)
-)
 
 
 def _replay(family: AbstractTaskFamily, kept: list[tuple[Reservoir, int]], seen: int, share: float | None) -> Mixture:

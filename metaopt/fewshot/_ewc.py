@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
-from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm, Learner
-from .._core._trees import add_up, compute_dtype, copied, match, trainable
+from .._core._numbers import check_counts, number
+from .._core._trees import add_up, copied, pulled, trainable
 from ..meta import AbstractEstimator, MetaProblem
-from ._predictor import number
 
 
 class _EWCState(eqx.Module):
@@ -58,24 +58,8 @@ class EWC(AbstractAlgorithm[_EWCState, PyTree, PyTree]):
     def step(
         self, state: _EWCState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
     ) -> tuple[_EWCState, PyTree]:
-        matched = match(params, grads)
-        anchors = matched.pick(state.anchor)
-        weights = [None] * len(anchors) if self.importance is None else matched.pick(self.importance)
-
-        def pull(
-            grad: Inexact[Array, "*s"],
-            param: Inexact[Array, "*s"],
-            anchor: Inexact[Array, "*s"],
-            weight: Float[Array, "*s"] | None,
-        ) -> Inexact[Array, "*s"]:
-            dtype = compute_dtype(param.dtype)
-            away = self.rate.astype(dtype) * (param.astype(dtype) - anchor.astype(dtype))
-            away = away if weight is None else away * weight.astype(dtype)
-            return (grad.astype(dtype) + away).astype(grad.dtype)
-
-        pairs = zip(matched.leaves, anchors, weights, strict=True)
-        pulled = matched.put(grads, [pull(leaf.grad, leaf.param, anchor, weight) for leaf, anchor, weight in pairs])
-        inner, new = self.inner.step(state.inner, params, pulled, value=value)
+        seen = pulled(params, grads, state.anchor, self.rate, self.importance)
+        inner, new = self.inner.step(state.inner, params, seen, value=value)
         return _EWCState(inner, state.anchor), new
 
 
@@ -110,8 +94,7 @@ def importance(
 
     - `ValueError`: if `samples` is below 1.
     """
-    if samples < 1:
-        raise ValueError(f"`samples` must be at least 1, but {samples} was given.")
+    check_counts(samples=samples)
 
     def squares(key: PRNGKeyArray) -> PyTree:
         start_key, key = jr.split(key)

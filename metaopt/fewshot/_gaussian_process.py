@@ -1,13 +1,15 @@
 """The posterior of a Gaussian process over solved problems."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ._predictor import AbstractPredictor, Weights, number
+from .._core._numbers import number
+from ..tasks._common import check_choice
+from ._predictor import AbstractPredictor, Weights
 
 
 Kernel = Literal["matern", "squared_exponential"]
@@ -49,10 +51,7 @@ class GaussianProcess(AbstractPredictor):
     kernel: Kernel = eqx.field(static=True, default="matern")
 
     def __check_init__(self) -> None:
-        if self.kernel not in get_args(Kernel):
-            raise ValueError(
-                f"`kernel` must be one of {', '.join(map(repr, get_args(Kernel)))}, but {self.kernel!r} was given."
-            )
+        check_choice("kernel", self.kernel, Kernel)
 
     def weigh(
         self, features: Float[Array, "capacity d"], filled: Bool[Array, " capacity"], query: Float[Array, " d"]

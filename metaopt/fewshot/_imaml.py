@@ -6,8 +6,9 @@ import equinox as eqx
 from jaxtyping import PRNGKeyArray
 
 from .._core import AbstractAlgorithm, AbstractTaskFamily, Learner
+from .._core._numbers import check_counts
 from ..meta import Implicit, Proximal
-from ._common import after_adaptation, check_counts, descent, draw_initial
+from ._common import after_adaptation, descent, draw_initial
 from .base import AbstractMethod, Setup
 
 
@@ -61,5 +62,4 @@ class IMAML(AbstractMethod):
     def setup(self, family: AbstractTaskFamily, *, key: PRNGKeyArray) -> Setup:
         algorithm = Proximal(descent(self.inner), self.strength)
         learner = Learner(algorithm, draw_initial(family, key=key))
-        sizes = {"steps": self.steps, "tasks": self.tasks, "batch_size": self.batch_size}
-        return after_adaptation(learner, family, Implicit(self.tolerance, self.max_steps), **sizes)
+        return Setup(learner, after_adaptation(self, family), Implicit(self.tolerance, self.max_steps))

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import jax.scipy.linalg as jsl
 from jaxtyping import Array, Bool, Float
 
-from ._predictor import AbstractPredictor, Weights, correlations, number
+from .._core._numbers import number
+from ._predictor import AbstractPredictor, Weights, correlations
 
 
 class KernelRidge(AbstractPredictor):

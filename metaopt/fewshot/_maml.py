@@ -6,8 +6,9 @@ import equinox as eqx
 from jaxtyping import PRNGKeyArray
 
 from .._core import AbstractAlgorithm, AbstractTaskFamily, Learner
+from .._core._numbers import check_counts
 from ..meta import Unrolled
-from ._common import after_adaptation, check_counts, descent, draw_initial
+from ._common import after_adaptation, descent, draw_initial
 from .base import AbstractMethod, Setup
 
 
@@ -54,6 +55,4 @@ class MAML(AbstractMethod):
 
     def setup(self, family: AbstractTaskFamily, *, key: PRNGKeyArray) -> Setup:
         learner = Learner(descent(self.inner), draw_initial(family, key=key))
-        estimator = Unrolled(remat=self.remat)
-        sizes = {"steps": self.steps, "tasks": self.tasks, "batch_size": self.batch_size}
-        return after_adaptation(learner, family, estimator, **sizes)
+        return Setup(learner, after_adaptation(self, family), Unrolled(remat=self.remat))

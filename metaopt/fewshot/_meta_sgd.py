@@ -6,8 +6,9 @@ import equinox as eqx
 from jaxtyping import PRNGKeyArray
 
 from .._core import AbstractTaskFamily, Learner
+from .._core._numbers import check_counts
 from ..meta import Unrolled
-from ._common import after_adaptation, check_counts, draw_initial
+from ._common import after_adaptation, draw_initial
 from ._per_parameter_sgd import PerParameterSGD
 from .base import AbstractMethod, Setup
 
@@ -55,6 +56,5 @@ class MetaSGD(AbstractMethod):
     def setup(self, family: AbstractTaskFamily, *, key: PRNGKeyArray) -> Setup:
         initial = draw_initial(family, key=key)
         learner = Learner(PerParameterSGD.like(initial, self.rate), initial)
-        sizes = {"steps": self.steps, "tasks": self.tasks, "batch_size": self.batch_size}
-        setup = after_adaptation(learner, family, Unrolled(remat=self.remat), **sizes)
-        return Setup(learner, dataclasses.replace(setup.problem, trainable=None), setup.estimator)
+        problem = dataclasses.replace(after_adaptation(self, family), trainable=None)
+        return Setup(learner, problem, Unrolled(remat=self.remat))

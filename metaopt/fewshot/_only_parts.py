@@ -8,6 +8,7 @@ import jax.tree_util as jtu
 from jaxtyping import PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
+from .._core._trees import is_none, path_name
 
 
 class OnlyParts(AbstractAlgorithm[PyTree, PyTree, PyTree]):
@@ -41,25 +42,19 @@ class OnlyParts(AbstractAlgorithm[PyTree, PyTree, PyTree]):
         self, state: PyTree, params: PyTree, grads: PyTree, *, value: Scalar | None = None
     ) -> tuple[PyTree, PyTree]:
         own, rest = self._split(params)
-        signal = jtu.tree_map(lambda leaf, grad: None if leaf is None else grad, own, grads, is_leaf=_is_none)
+        signal = jtu.tree_map(lambda leaf, grad: None if leaf is None else grad, own, grads, is_leaf=is_none)
         state, own = self.inner.step(state, own, signal, value=value)
         return state, eqx.combine(own, rest)
 
     def _split(self, params: PyTree) -> tuple[PyTree, PyTree]:
         patterns = (self.parts,) if isinstance(self.parts, str) else self.parts
-        leaves, _ = jtu.tree_flatten_with_path(params)
-        names = {path: jtu.keystr(path, simple=True, separator="/") for path, _ in leaves}
-        unused = [p for p in patterns if not any(fnmatch.fnmatchcase(name, p) for name in names.values())]
+        names = [path_name(path) for path, _ in jtu.tree_flatten_with_path(params)[0]]
+        unused = [p for p in patterns if not any(fnmatch.fnmatchcase(name, p) for name in names)]
         if unused:
-            shown = ", ".join(f"`{name}`" for name in list(names.values())[:10])
+            shown = ", ".join(f"`{name}`" for name in names[:10])
             raise ValueError(f"`{unused[0]}` matches no leaf of the parameters. Their paths are {shown}.")
 
         def chosen(path: Any, leaf: Any) -> bool:
-            name = jtu.keystr(path, simple=True, separator="/")
-            return eqx.is_inexact_array(leaf) and any(fnmatch.fnmatchcase(name, p) for p in patterns)
+            return eqx.is_inexact_array(leaf) and any(fnmatch.fnmatchcase(path_name(path), p) for p in patterns)
 
         return eqx.partition(params, jtu.tree_map_with_path(chosen, params))
-
-
-def _is_none(x: Any) -> bool:
-    return x is None

@@ -8,7 +8,7 @@ import jax.tree_util as jtu
 from jaxtyping import PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
-from .._core._trees import compute_dtype, match, trainable
+from .._core._trees import compute_dtype, is_none, match, trainable
 
 
 def _rates(tree: Any) -> PyTree:
@@ -53,16 +53,12 @@ class PerParameterSGD(AbstractAlgorithm[None, PyTree, PyTree]):
         matched = match(params, grads)
 
         def spread(rate: Any, part: PyTree) -> PyTree:
-            return jtu.tree_map(lambda _: rate, part, is_leaf=_is_none)
+            return jtu.tree_map(lambda _: rate, part, is_leaf=is_none)
 
-        full = jtu.tree_map(spread, self.rates, params, is_leaf=_is_none)
+        full = jtu.tree_map(spread, self.rates, params, is_leaf=is_none)
         new = []
         for leaf, rate in zip(matched.leaves, matched.pick(full), strict=True):
             dtype = compute_dtype(leaf.param.dtype)
             stepped = leaf.param.astype(dtype) - rate.astype(jnp.finfo(dtype).dtype) * leaf.grad.astype(dtype)
             new.append(stepped.astype(leaf.param.dtype))
         return state, matched.rebuild(new)
-
-
-def _is_none(x: Any) -> bool:
-    return x is None

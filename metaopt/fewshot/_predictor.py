@@ -1,7 +1,6 @@
 """How parameters of solved problems are combined to those of a new one."""
 
 import abc
-from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -39,10 +38,6 @@ class AbstractPredictor(eqx.Module):
         - `filled`: which rows hold a problem; at least one does.
         - `query`: those of the new problem, divided by their scales.
         """
-
-
-def number(x: Any) -> Float[Array, ""]:
-    return jnp.asarray(x, jnp.result_type(float))
 
 
 def correlations(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m"]:

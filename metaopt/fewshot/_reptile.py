@@ -7,8 +7,9 @@ import optax
 from jaxtyping import PRNGKeyArray
 
 from .._core import AbstractAlgorithm, AbstractTaskFamily, Learner, from_optax
+from .._core._numbers import check_counts
 from ..meta import Displacement
-from ._common import after_adaptation, check_counts, draw_initial
+from ._common import after_adaptation, draw_initial
 from .base import AbstractMethod, Setup
 
 
@@ -53,5 +54,4 @@ class Reptile(AbstractMethod):
     def setup(self, family: AbstractTaskFamily, *, key: PRNGKeyArray) -> Setup:
         inner = from_optax(optax.adam, learning_rate=0.01, b1=0.0) if self.inner is None else self.inner
         learner = Learner(inner, draw_initial(family, key=key))
-        sizes = {"steps": self.steps, "tasks": self.tasks, "batch_size": self.batch_size}
-        return after_adaptation(learner, family, Displacement(), **sizes)
+        return Setup(learner, after_adaptation(self, family), Displacement())

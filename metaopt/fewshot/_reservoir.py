@@ -7,6 +7,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from .._core import AbstractTask, AbstractTaskFamily
+from .._core._numbers import check_counts
 
 
 class Reservoir(AbstractTaskFamily):
@@ -41,8 +42,7 @@ class Reservoir(AbstractTaskFamily):
     capacity: int = eqx.field(static=True)
 
     def __init__(self, like: AbstractTask[PyTree, PyTree], capacity: int):
-        if capacity < 1:
-            raise ValueError(f"`capacity` must be at least 1, but {capacity} was given.")
+        check_counts(capacity=capacity)
         self.tasks = jtu.tree_map(lambda x: jnp.broadcast_to(x, (capacity, *x.shape)) if eqx.is_array(x) else x, like)
         self.count = jnp.zeros((), jnp.int32)
         self.capacity = capacity

@@ -6,8 +6,9 @@ import equinox as eqx
 from jaxtyping import PRNGKeyArray
 
 from .._core import AbstractAlgorithm, AbstractTaskFamily, Learner
+from .._core._numbers import check_counts
 from ..meta import ConstantHorizon, MeanLoss, MetaProblem, Unrolled
-from ._common import check_counts, draw_initial
+from ._common import draw_initial
 from ._per_parameter_sgd import PerParameterSGD
 from .base import AbstractMethod, Setup
 

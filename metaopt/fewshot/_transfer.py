@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Float, Inexact, PyTree
 
-from .._core._trees import compute_dtype
+from .._core._trees import compute_dtype, path_name
 
 
 Rule = Literal["pad", "crop", "project", "cold"]
@@ -71,7 +71,7 @@ def transfer(
     fraction = jnp.asarray(fraction, jnp.result_type(float))
 
     def one(path: Any, old: Array, new: Array) -> Array:
-        name = jtu.keystr(path, simple=True, separator="/")
+        name = path_name(path)
         return _blend(old, _adapted(name, new, old, pairs), fraction)
 
     started = jtu.tree_map_with_path(one, wanted, given)
@@ -80,10 +80,7 @@ def transfer(
 
 def check_structure(what: str, given: PyTree, wanted: PyTree) -> None:
     """Check that two trees of inexact arrays have them in the same places."""
-    names = [
-        {jtu.keystr(path, simple=True, separator="/") for path, _ in jtu.tree_flatten_with_path(tree)[0]}
-        for tree in (given, wanted)
-    ]
+    names = [{path_name(path) for path, _ in jtu.tree_flatten_with_path(tree)[0]} for tree in (given, wanted)]
     if jtu.tree_structure(given) == jtu.tree_structure(wanted):
         return
     text = f"`{what}` must have its arrays where the parameters have them."

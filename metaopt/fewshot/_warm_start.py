@@ -11,7 +11,8 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float, Inexact, Int, PRNGKeyArray, PyTree
 
 from .._core import AbstractTask
-from .._core._trees import all_finite, compute_dtype, select
+from .._core._numbers import check_counts
+from .._core._trees import all_finite, compute_dtype, path_name, select
 from ._kernel_ridge import KernelRidge
 from ._predictor import AbstractPredictor, correlations
 from ._transfer import Rule, Rules, check_structure, checked_rules, transfer
@@ -100,9 +101,7 @@ class WarmStart(eqx.Module):
         fraction: float | Float[Array, ""] = 1.0,
         rules: Mapping[str, Rule] | Rules = (),
     ):
-        for name, given in (("features", features), ("capacity", capacity)):
-            if given < 1:
-                raise ValueError(f"`{name}` must be at least 1, but {given} was given.")
+        check_counts(features=features, capacity=capacity)
         for name, share in (("threshold", threshold), ("fraction", fraction)):
             if isinstance(share, float | int) and not 0 <= share <= 1:
                 raise ValueError(f"`{name}` must be between 0 and 1, but {share} was given.")
@@ -145,7 +144,7 @@ class WarmStart(eqx.Module):
 
         def put(path: Any, old: Inexact[Array, "..."], new: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
             if new.shape != old.shape[1:]:
-                name = jtu.keystr(path, simple=True, separator="/")
+                name = path_name(path)
                 raise ValueError(
                     f"`{name}` has shape {new.shape}, but solutions of shape {old.shape[1:]} are stored. Bring it to "
                     "that shape with `metaopt.fewshot.transfer`, or use a memory of its own for each size."

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._core._numbers import number
 from ..backend import Feature, Pointwise, Tensor
 from ._adafactor import Averager, Averages, Elements, Groups, Reading, feature_groups, observe
-from ._common import number
 
 
 OUTPUTS = 2

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from .._core._numbers import number
 from ..backend import Layer
 from ._clocks import HORIZON_FEATURES, HorizonClock
-from ._common import complement, correction, default_key, log_complement, number, positive_log
+from ._common import complement, correction, default_key, log_complement, positive_log
 from .base import AbstractHead
 
 

@@ -6,7 +6,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ._common import number, positive_log
+from .._core._numbers import number
+from ._common import positive_log
 from ._unfolded import (
     Matrix,
     check_dictionary,

@@ -10,11 +10,12 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import number
 from .._core._trees import Leaf, compute_dtype, trainable
 from ..backend import EPSILON, AbstractBackend, Feature, Layer, Network, Pointwise, Tensor, Updated, automatic
 from ._adafactor import Averager, Averages, Elements, Reading, feature_groups, observe
 from ._adafactor_rule import clipped, inputs, ordered
-from ._common import CellState, default_key, finish, match_real, number, positive_log, widen
+from ._common import CellState, default_key, finish, match_real, positive_log, widen
 from ._learnable_adam import LearnableAdam, Moments
 from ._orthogonal import newton_schulz
 from ._plain_network import normalized, plain_network

@@ -9,6 +9,7 @@ import jax.random as jr
 import jax.tree_util as jtu
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from .._core._numbers import number
 from .._core._trees import Leaf, Matched, compute_dtype, match, trainable
 
 
@@ -17,10 +18,6 @@ class CellState(eqx.Module):
 
     step: Int[Array, ""]
     tensors: PyTree
-
-
-def number(x: Any) -> Float[Array, "..."]:
-    return jnp.asarray(x, jnp.result_type(float))
 
 
 def horizon_leaf(x: Any) -> Int[Array, ""]:

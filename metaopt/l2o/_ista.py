@@ -4,7 +4,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from .._core import AbstractAlgorithm
-from ._common import number, positive_log
+from .._core._numbers import number
+from ._common import positive_log
 from ._unfolded import Matrix, check_dictionary, lipschitz, read, shrink
 
 

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from ._common import number
+from .._core._numbers import number
 from .base import AbstractHead
 
 

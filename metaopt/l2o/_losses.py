@@ -4,8 +4,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
+from .._core._numbers import number
 from .._core._trees import select
-from ._common import number
 
 
 LOSS_FEATURES = 3

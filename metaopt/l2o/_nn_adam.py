@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import number
 from ..backend import Layer
-from ._common import CellState, default_key, finish, init_tensors, match_real, number, widen
+from ._common import CellState, default_key, finish, init_tensors, match_real, widen
 from ._recurrent import LSTMLayer
 
 

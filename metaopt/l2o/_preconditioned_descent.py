@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
-from ._common import CellState, finish, init_tensors, match_real, number, widen
+from .._core._numbers import number
+from ._common import CellState, finish, init_tensors, match_real, widen
 
 
 class PreconditionedDescent(AbstractAlgorithm[CellState, PyTree, PyTree]):

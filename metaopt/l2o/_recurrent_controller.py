@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import number
 from ._adam_head import SHAPE_FEATURES, shape_features
 from ._clocks import HORIZON_FEATURES, HorizonClock
 from ._common import (
@@ -21,7 +22,6 @@ from ._common import (
     init_tensors,
     log_complement,
     match_real,
-    number,
     positive_log,
     widen,
 )

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import number
 from .._core._trees import Matched, add_up, all_finite, compute_dtype, copied, global_norm, match, select, trainable
-from ._common import number
 
 
 # The longest streak of rejections that still lengthens the pause after one: 2^19 steps.

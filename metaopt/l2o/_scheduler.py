@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from .._core._numbers import number
 from ..backend import Layer
-from ._common import number
 from ._progress import Losses
 from ._recurrent import LSTMLayer
 

@@ -10,10 +10,11 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import number
 from ..backend import AbstractBackend, Layer, Network, automatic
 from ._adafactor import Averager, Averages
 from ._adafactor_rule import OUTPUTS, POINTWISE, AdafactorRule, clipped, inputs
-from ._common import CellState, default_key, finish, init_tensors, match_real, number, widen
+from ._common import CellState, default_key, finish, init_tensors, match_real, widen
 from ._progress import Losses, Progress
 from ._scheduler import Scheduler
 

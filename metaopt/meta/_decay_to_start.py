@@ -3,15 +3,11 @@
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import number
 from .._core._trees import compute_dtype, copied, match, trainable
-
-
-def _number(x: Any) -> Float[Array, ""]:
-    return jnp.asarray(x, jnp.result_type(float))
 
 
 class _DecayToStartState(eqx.Module):
@@ -45,7 +41,7 @@ class DecayToStart(AbstractAlgorithm[_DecayToStartState, PyTree, PyTree]):
     """
 
     inner: AbstractAlgorithm[Any, Any, Any]
-    rate: Float[Array, ""] = eqx.field(converter=_number, default=1e-3)
+    rate: Float[Array, ""] = eqx.field(converter=number, default=1e-3)
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _DecayToStartState:
         return _DecayToStartState(self.inner.init(params, key=key), copied(trainable(params)))

@@ -10,7 +10,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._core import Learner, unroll
-from .._core._trees import all_finite
+from .._core._trees import all_finite, is_none
 from ._batches import over_tasks
 from ._devices import task_indices, task_keys
 from ._episode import plan
@@ -62,7 +62,7 @@ class Displacement(AbstractEstimator[None]):
 
         moved, values, finite = jax.lax.stop_gradient(over_tasks(one, problem, keys))
         nothing: Any = jtu.tree_map(lambda _: None, trained)
-        grads = eqx.tree_at(lambda x: x.initial, nothing, moved, is_leaf=lambda x: x is None)
+        grads = eqx.tree_at(lambda x: x.initial, nothing, moved, is_leaf=is_none)
         return None, average(grads, values, finite, 1.0, trained, problem)
 
 

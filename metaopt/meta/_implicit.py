@@ -11,6 +11,7 @@ import lineax as lx
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from .._core import Learner, unroll
+from .._core._numbers import check_counts
 from .._core._trees import all_finite
 from ._batches import over_tasks
 from ._devices import task_indices, task_keys
@@ -64,8 +65,7 @@ class Implicit(AbstractEstimator[None]):
     def __check_init__(self) -> None:
         if not self.tolerance > 0:
             raise ValueError(f"`tolerance` must be positive, but {self.tolerance} was given.")
-        if self.max_steps < 1:
-            raise ValueError(f"`max_steps` must be at least 1, but {self.max_steps} was given.")
+        check_counts(max_steps=self.max_steps)
 
     def init(self, learner: Learner, problem: MetaProblem, *, key: PRNGKeyArray) -> None:
         del key

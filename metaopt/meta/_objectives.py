@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._core._numbers import number
 from .base import AbstractObjective, Observation
 
 
@@ -106,8 +107,8 @@ class TimeToTarget(AbstractObjective[Float[Array, ""]]):
     For a small temperature $T$ the sum is the first $t$ with $v_t \le v^*$, divided by $H$.
     """
 
-    target: Float[Array, ""] = eqx.field(converter=lambda x: jnp.asarray(x, jnp.result_type(float)))
-    temperature: Float[Array, ""] = eqx.field(converter=lambda x: jnp.asarray(x, jnp.result_type(float)), default=0.1)
+    target: Float[Array, ""] = eqx.field(converter=number)
+    temperature: Float[Array, ""] = eqx.field(converter=number, default=0.1)
     queries: bool = eqx.field(static=True, default=False)
 
     def init(self) -> Float[Array, ""]:

@@ -7,11 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
-from .._core._trees import add_up, compute_dtype, copied, match, trainable
-
-
-def _number(x: Any) -> Float[Array, ""]:
-    return jnp.asarray(x, jnp.result_type(float))
+from .._core._numbers import number
+from .._core._trees import add_up, compute_dtype, copied, match, pulled, trainable
 
 
 class _ProximalState(eqx.Module):
@@ -45,7 +42,7 @@ class Proximal(AbstractAlgorithm[_ProximalState, PyTree, PyTree]):
     """
 
     inner: AbstractAlgorithm[Any, Any, Any]
-    strength: Float[Array, ""] = eqx.field(converter=_number, default=1.0)
+    strength: Float[Array, ""] = eqx.field(converter=number, default=1.0)
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _ProximalState:
         return _ProximalState(self.inner.init(params, key=key), copied(trainable(params)))
@@ -53,25 +50,14 @@ class Proximal(AbstractAlgorithm[_ProximalState, PyTree, PyTree]):
     def step(
         self, state: _ProximalState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
     ) -> tuple[_ProximalState, PyTree]:
-        pulled = self.pull(params, state.start, grads)
         if value is not None:
             value = value + self._distance(params, state.start, grads).astype(value.dtype)
-        inner, new = self.inner.step(state.inner, params, pulled, value=value)
+        inner, new = self.inner.step(state.inner, params, self.pull(params, state.start, grads), value=value)
         return _ProximalState(inner, state.start), new
 
     def pull(self, params: PyTree, start: PyTree, grads: PyTree) -> PyTree:
         """The gradient of the loss and the distance together."""
-        matched = match(params, grads)
-
-        def one(
-            param: Inexact[Array, "*shape"], grad: Inexact[Array, "*shape"], start: Inexact[Array, "*shape"]
-        ) -> Inexact[Array, "*shape"]:
-            dtype = compute_dtype(param.dtype)
-            away = self.strength.astype(jnp.finfo(dtype).dtype) * (param.astype(dtype) - start.astype(dtype))
-            return (grad.astype(dtype) + away).astype(grad.dtype)
-
-        pairs = zip(matched.leaves, matched.pick(start), strict=True)
-        return matched.put(grads, [one(leaf.param, leaf.grad, s) for leaf, s in pairs])
+        return pulled(params, grads, start, self.strength)
 
     def _distance(self, params: PyTree, start: PyTree, grads: PyTree) -> Float[Array, ""]:
         matched = match(params, grads)

@@ -22,6 +22,7 @@ from .._core import (
     unroll,
     with_horizon,
 )
+from .._core._numbers import check_counts
 from .._core._progress import progress_bar
 from .._core._task import check_family
 from ..sharding import CheckpointFolder
@@ -94,6 +95,7 @@ def meta_step(
     return new, estimate.value
 
 
+@eqx.filter_jit
 def validate(
     learner: Learner, family: AbstractTaskFamily | Mixture, *, steps: int, tasks: int, key: PRNGKeyArray
 ) -> Float[Array, ""]:
@@ -202,10 +204,7 @@ def meta_train(
     """
     validate_every = max(1, steps // 10) if validate_every is None else validate_every
     checkpoint_every = max(1, steps // 10) if checkpoint_every is None else checkpoint_every
-    least_one = {"steps": steps, "validate_every": validate_every, "checkpoint_every": checkpoint_every}
-    for name, number in least_one.items() if patience is None else (least_one | {"patience": patience}).items():
-        if number < 1:
-            raise ValueError(f"`{name}` must be at least 1, but {number} was given.")
+    check_counts(steps=steps, validate_every=validate_every, checkpoint_every=checkpoint_every, patience=patience)
     if validation is None and (patience is not None or target is not None):
         raise ValueError("`patience` and `target` judge validations. Give `validation`, the tasks to validate on.")
     if resume and checkpoint is None:
@@ -306,7 +305,7 @@ class _Run:
 
     def validate(self, family: AbstractTaskFamily | Mixture, tasks: int, steps: int | None) -> None:
         steps = self.problem.horizon.longest if steps is None else steps
-        loss = float(_validate(self.state.learner, family, steps, tasks, self.validation_key))
+        loss = float(validate(self.state.learner, family, steps=steps, tasks=tasks, key=self.validation_key))
         if not self.validations or loss < min(v for _, v in self.validations):
             self.best, self.best_step = self.state.learner, self.step
         self.validations.append((self.step, loss))
@@ -368,10 +367,3 @@ class _Run:
 
 def _first_best(losses: list[float]) -> int:
     return losses.index(min(losses))
-
-
-@eqx.filter_jit
-def _validate(
-    learner: Learner, family: AbstractTaskFamily | Mixture, steps: int, tasks: int, key: PRNGKeyArray
-) -> Array:
-    return validate(learner, family, steps=steps, tasks=tasks, key=key)

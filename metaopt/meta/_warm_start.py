@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._core import AbstractAlgorithm, AbstractTaskFamily, Learner, from_optax, with_horizon
+from .._core._numbers import check_counts
 from .._core._task import check_family
 from .._core._trees import compute_dtype, match
 from ._devices import task_keys
@@ -56,9 +57,7 @@ def warm_start(
     - `ValueError`: if `steps`, `horizon` or `tasks` is below 1.
     - `TypeError`: if the tasks of the family differ in shape.
     """
-    for name, given in (("steps", steps), ("horizon", horizon), ("tasks", tasks)):
-        if given < 1:
-            raise ValueError(f"`{name}` must be at least 1, but {given} was given.")
+    check_counts(steps=steps, horizon=horizon, tasks=tasks)
     check_family(family)
     if outer is None:
         outer = from_optax(optax.adam(optax.cosine_decay_schedule(1e-2, steps)))

@@ -1,5 +1,6 @@
 """Execute a run: train, compare, report, save."""
 
+import dataclasses
 import os
 import pathlib
 import shlex
@@ -63,7 +64,8 @@ def execute(
     """
     run = build(spec, Run, registry=registry)
     explicit = normalize(spec, Run, registry=registry)
-    _start(run)
+    if run.start is not None:
+        run = dataclasses.replace(run, learner=load(run.start, run.learner))
     _check_estimator(run)
     folder = pathlib.Path(out)
     if jax.process_index() == 0:
@@ -136,7 +138,7 @@ def _prepare(folder: pathlib.Path, explicit: dict[str, Any], resume: bool) -> No
 
 def _train(run: Run, checkpoint: pathlib.Path, resume: bool, progress: bool) -> MetaResult:
     return meta_train(
-        _start(run),
+        run.learner,
         run.problem,
         estimator=run.estimator,
         outer=run.outer,
@@ -149,10 +151,6 @@ def _train(run: Run, checkpoint: pathlib.Path, resume: bool, progress: bool) -> 
         resume=resume,
         progress=progress,
     )
-
-
-def _start(run: Run) -> Learner:
-    return run.learner if run.start is None else load(run.start, run.learner)
 
 
 def _summary(result: MetaResult) -> str:

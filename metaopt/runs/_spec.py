@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .._core import AbstractAlgorithm, AbstractTaskFamily, Learner, Mixture
+from .._core._numbers import check_counts
 from ..evaluate import BASELINES
 from ..meta import AbstractEstimator, MetaProblem
 from ..registry import unknown
@@ -36,7 +37,7 @@ class Evaluation:
     def __post_init__(self) -> None:
         # Checked here, since training comes first and takes long.
         horizons = {f"horizons[{i}]": horizon for i, horizon in enumerate(self.horizons)}
-        _check_at_least_one(
+        check_counts(
             steps=self.steps,
             tasks=self.tasks,
             seeds=self.seeds,
@@ -78,15 +79,7 @@ class Run:
     evaluation: Evaluation | None = None
 
     def __post_init__(self) -> None:
-        _check_at_least_one(
-            steps=self.steps, validation_tasks=self.validation_tasks, validation_steps=self.validation_steps
-        )
-
-
-def _check_at_least_one(**numbers: int | None) -> None:
-    for name, number in numbers.items():
-        if number is not None and number < 1:
-            raise ValueError(f"`{name}` must be at least 1, but {number} was given.")
+        check_counts(steps=self.steps, validation_tasks=self.validation_tasks, validation_steps=self.validation_steps)
 
 
 def names() -> list[str]:

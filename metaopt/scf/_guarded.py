@@ -6,6 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
+from .._core._numbers import check_counts
 from .._core._trees import all_finite
 from ._cdiis import CDIIS
 from ._norms import positive
@@ -42,8 +43,7 @@ class Guarded(AbstractAccelerator[GuardedState]):
     patience: int = eqx.field(static=True, default=4)
 
     def __check_init__(self) -> None:
-        if self.patience < 1:
-            raise ValueError(f"`patience` must be at least 1, but {self.patience} was given.")
+        check_counts(patience=self.patience)
 
     def init(self, params: Matrices, *, key: PRNGKeyArray | None = None) -> GuardedState:
         inner, fallback = self.inner.init(params, key=key), self.fallback.init(params, key=key)

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
-from ._norms import number
+from .._core._numbers import number
 from .base import AbstractAccelerator, Matrices, Signal
 
 

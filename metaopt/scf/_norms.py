@@ -7,9 +7,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-
-def number(x: Any) -> Float[Array, ""]:
-    return jnp.asarray(x, jnp.result_type(float))
+from .._core._numbers import number
 
 
 def _known(x: Any) -> bool:

@@ -4,6 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Scalar
 
+from .._core._numbers import check_counts
 from .._core._trees import select
 from ._lanczos import curvature, lanczos, scaling, trusted
 from ._norms import positive
@@ -67,8 +68,7 @@ class SecondOrder(AbstractAccelerator[SecondOrderState]):
     radius: Float[Array, ""] = eqx.field(converter=positive, default=0.5)
 
     def __check_init__(self) -> None:
-        if self.iterations < 1:
-            raise ValueError(f"`iterations` must be at least 1, but {self.iterations} was given.")
+        check_counts(iterations=self.iterations)
 
     def init(self, params: Matrices, *, key: PRNGKeyArray | None = None) -> SecondOrderState:
         del key

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import check_counts
 from .._core._trees import all_finite, select
 from ._guess import initial
 from ._implicit import attached
@@ -87,8 +88,7 @@ def solve(
     - `ValueError`: in single precision, or if `max_cycles` is below 1, or for a guess that does not fit.
     """
     require_double()
-    if max_cycles < 1:
-        raise ValueError(f"`max_cycles` must be at least 1, but {max_cycles} was given.")
+    check_counts(max_cycles=max_cycles)
     accelerator = Switching() if accelerator is None else accelerator
     fixed = jax.lax.stop_gradient(eqx.filter(system, eqx.is_array))
     fixed = eqx.combine(fixed, system)

@@ -9,6 +9,7 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import check_counts
 from ._lanczos import curvature, lanczos, scaling
 from ._operator import loewdin
 from ._orbitals import between, fill, rotated, semicanonical
@@ -76,8 +77,7 @@ def stability(
     - `ValueError`: if `iterations` is below 1.
     """
     require_double()
-    if iterations < 1:
-        raise ValueError(f"`iterations` must be at least 1, but {iterations} was given.")
+    check_counts(iterations=iterations)
     density = solution.density
     if unrestricted and system.restricted:
         system = system.unrestricted()
@@ -159,8 +159,7 @@ def follow(
 
     - `ValueError`: if `attempts` is below 1.
     """
-    if attempts < 1:
-        raise ValueError(f"`attempts` must be at least 1, but {attempts} was given.")
+    check_counts(attempts=attempts)
     accelerator = SecondOrder(iterations=16) if accelerator is None else accelerator
     options: dict[str, Any] = dict(
         max_cycles=max_cycles, energy_tolerance=energy_tolerance, gradient_tolerance=gradient_tolerance

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import check_counts
 from ._guess import initial
 from ._operator import loewdin
 from ._orbitals import occupy
@@ -58,8 +59,7 @@ def unroll(
     - `ValueError`: in single precision, or if `cycles` is below 1.
     """
     require_double()
-    if cycles < 1:
-        raise ValueError(f"`cycles` must be at least 1, but {cycles} was given.")
+    check_counts(cycles=cycles)
     operator, root, _ = loewdin(system)
     first = look(operator, initial(operator, root, guess))
     state = accelerator.init(first.fock)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from .._core import AbstractAlgorithm
-from ..backend import AbstractBackend
+from ..backend import AbstractPartialBackend
 
 
 S = TypeVar("S")
@@ -121,7 +121,7 @@ class Molecule(NamedTuple):
     orbitals: Float[np.ndarray, "4 points n"] | None = None
 
 
-class AbstractIntegrals(AbstractBackend):
+class AbstractIntegrals(AbstractPartialBackend):
     """A backend that computes molecular integrals on the host."""
 
     @abc.abstractmethod

@@ -7,6 +7,8 @@ from typing import Any
 import jax
 from jax.sharding import AxisType, Mesh
 
+from .._core._numbers import check_counts
+
 
 def make_mesh(tasks: int = 1, data: int = 1, model: int = 1, *, devices: Sequence[Any] | None = None) -> Mesh:
     """Arrange devices in a mesh with the axes `tasks`, `data` and `model`.
@@ -24,9 +26,7 @@ def make_mesh(tasks: int = 1, data: int = 1, model: int = 1, *, devices: Sequenc
     - `ValueError`: if a size is below 1, or more devices are wanted than there are.
     """
     sizes = {"tasks": tasks, "data": data, "model": model}
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"`{name}` must be at least 1, but {size} was given.")
+    check_counts(**sizes)
     available = list(jax.devices() if devices is None else devices)
     wanted = math.prod(sizes.values())
     if wanted > len(available):

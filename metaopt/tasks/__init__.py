@@ -25,6 +25,7 @@ from ._normalized import Normalized as Normalized, NormalizedTask as NormalizedT
 from ._quadratics import Quadratics as Quadratics, QuadraticsTask as QuadraticsTask
 from ._rastrigin import Rastrigin as Rastrigin, RastriginTask as RastriginTask
 from ._reduced_batch import ReducedBatch as ReducedBatch
+from ._regression import AbstractRegressionTask as AbstractRegressionTask
 from ._reparametrized import Reparametrized as Reparametrized, ReparametrizedTask as ReparametrizedTask
 from ._rescaled import Rescaled as Rescaled, RescaledTask as RescaledTask
 from ._rosenbrock import Rosenbrock as Rosenbrock, RosenbrockTask as RosenbrockTask

@@ -8,16 +8,17 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._core import AbstractLossTask, AbstractTaskFamily
-from ._common import check_at_least, check_choice, check_sizes, mean_squared_error
-from ._networks import AbstractNetwork, DenseNetwork, Layers
+from .._core import AbstractTaskFamily
+from ._common import check_at_least, check_choice, check_sizes
+from ._networks import AbstractNetwork, DenseNetwork
+from ._regression import AbstractRegressionTask
 
 
 FunctionKind = Literal["sine", "polynomial", "step", "bump", "vee"]
 _KINDS: tuple[FunctionKind, ...] = get_args(FunctionKind)
 
 
-class FunctionsTask(AbstractLossTask):
+class FunctionsTask(AbstractRegressionTask):
     r"""Fit one function from a few of its points. See [`metaopt.tasks.Functions`][] for the kinds.
 
     The loss is the mean square of the errors at the support points, `measure` the same at the query points. Both are
@@ -39,19 +40,7 @@ class FunctionsTask(AbstractLossTask):
     support: Float[Array, " shots"]
     query: Float[Array, " queries"]
 
-    def init(self, *, key: PRNGKeyArray) -> Layers:
-        return self.network.init(key=key)
-
-    def loss(self, params: Layers, *, key: PRNGKeyArray) -> Float[Array, ""]:
-        del key
-        return self._error(params, self.support)
-
-    def measure(self, params: Layers, *, key: PRNGKeyArray) -> Float[Array, ""]:
-        del key
-        return self._error(params, self.query)
-
     def target(self, points: Float[Array, " n"]) -> Float[Array, " n"]:
-        """The function that is to be learned."""
         moved, scaled = points - self.shift, points / 5.0
         powers = jnp.stack([scaled, scaled**2, scaled**3])
         shapes = {
@@ -62,9 +51,6 @@ class FunctionsTask(AbstractLossTask):
             "vee": jnp.abs(moved) / 2.5 - 1.0,
         }
         return self.amplitude * jnp.stack([shapes[name] for name in _KINDS])[self.kind]
-
-    def _error(self, params: Layers, points: Float[Array, " n"]) -> Float[Array, ""]:
-        return mean_squared_error(self.network.apply(params, points[:, None]), self.target(points)[:, None])
 
 
 class Functions(AbstractTaskFamily):

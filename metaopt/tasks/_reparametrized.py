@@ -11,7 +11,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._core import AbstractTask, AbstractTaskFamily
-from .._core._trees import compute_dtype
+from .._core._trees import compute_dtype, is_none
 from ._common import check_choice, check_range
 
 
@@ -116,4 +116,4 @@ def _multiply(tree: PyTree, scales: PyTree, power: int = 1) -> PyTree:
         factor = jnp.broadcast_to(factor.astype(jnp.finfo(dtype).dtype), x.shape).astype(dtype)
         return (x.astype(dtype) * factor).astype(x.dtype)
 
-    return jtu.tree_map(one, scales, tree, is_leaf=lambda x: x is None)
+    return jtu.tree_map(one, scales, tree, is_leaf=is_none)

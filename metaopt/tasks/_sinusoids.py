@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._core import AbstractLossTask, AbstractTaskFamily
-from ._common import check_at_least, check_sizes, mean_squared_error
-from ._networks import DenseNetwork, Layers
+from .._core import AbstractTaskFamily
+from ._common import check_at_least, check_sizes
+from ._networks import AbstractNetwork, DenseNetwork
+from ._regression import AbstractRegressionTask
 
 
-class SinusoidsTask(AbstractLossTask):
+class SinusoidsTask(AbstractRegressionTask):
     r"""Fit a network to a sine wave from a few points.
 
     The wave is $x \mapsto A \sin(x - \varphi)$. The loss is the mean squared error on the support points, all of them
@@ -26,26 +27,14 @@ class SinusoidsTask(AbstractLossTask):
     - `query`: the points to report on.
     """
 
-    network: DenseNetwork
+    network: AbstractNetwork
     amplitude: Float[Array, ""]
     phase: Float[Array, ""]
     support: Float[Array, " shots"]
     query: Float[Array, " queries"]
 
-    def init(self, *, key: PRNGKeyArray) -> Layers:
-        return self.network.init(key=key)
-
-    def loss(self, params: Layers, *, key: PRNGKeyArray) -> Float[Array, ""]:
-        del key
-        return self._error(params, self.support)
-
-    def measure(self, params: Layers, *, key: PRNGKeyArray) -> Float[Array, ""]:
-        del key
-        return self._error(params, self.query)
-
-    def _error(self, params: Layers, points: Float[Array, " n"]) -> Float[Array, ""]:
-        targets = self.amplitude * jnp.sin(points - self.phase)
-        return mean_squared_error(self.network.apply(params, points[:, None]), targets[:, None])
+    def target(self, points: Float[Array, " n"]) -> Float[Array, " n"]:
+        return self.amplitude * jnp.sin(points - self.phase)
 
 
 class Sinusoids(AbstractTaskFamily):

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 import equinox as eqx
 import jax
 import jax.tree_util as jtu
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Float
 
-from metaopt.backend import XLA, AbstractBackend, Network, Pointwise, Tensor, Updated
+from metaopt.backend import XLA, AbstractBackend, AbstractPartialBackend, Network, Pointwise, Tensor, Updated
 
 from .._elements import Unsupported, trace
 from .._layout import Layout, lay_out
@@ -22,7 +22,7 @@ from ._source import write
 T = TypeVar("T")
 
 
-class Native(AbstractBackend):
+class Native(AbstractPartialBackend):
     """C++ kernels for CPUs, which read and write each number of a large tensor once or twice.
 
     The features and the step of a rule are translated to C++ together with its network, compiled for this processor
@@ -60,20 +60,6 @@ class Native(AbstractBackend):
         own = self.reference.network_update(pointwise, network, context, [tensors[i] for i in rest])
         new.update(zip(rest, own, strict=True))
         return [new[index] for index in range(len(tensors))]
-
-    def elementwise_update(
-        self, update: Callable[[Any, Sequence[Tensor]], list[Updated]], shared: PyTree, tensors: Sequence[Tensor]
-    ) -> list[Updated]:
-        return self.reference.elementwise_update(update, shared, tensors)
-
-    def perturb(self, params: T, noise: T, total: T, restart: Bool[Array, ""]) -> tuple[T, T]:
-        return self.reference.perturb(params, noise, total, restart)
-
-    def gram(self, vectors: Float[Array, "m *n"]) -> Float[Array, "m m"]:
-        return self.reference.gram(vectors)
-
-    def combine(self, coefficients: Float[Array, " m"], vectors: Float[Array, "m *n"]) -> Float[Array, "*n"]:
-        return self.reference.combine(coefficients, vectors)
 
     @staticmethod
     def unusable() -> str | None:

@@ -2,16 +2,26 @@
 
 import functools as ft
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Float
 
-from metaopt.backend import EPSILON, XLA, AbstractBackend, Layer, Network, Pointwise, Tensor, Updated
+from metaopt.backend import (
+    EPSILON,
+    XLA,
+    AbstractBackend,
+    AbstractPartialBackend,
+    Layer,
+    Network,
+    Pointwise,
+    Tensor,
+    Updated,
+)
 
 from .._elements import Rule, Unsupported, trace
 from .._layout import lay_out
@@ -26,7 +36,7 @@ LOGGER = logging.getLogger("metaopt")
 _DTYPES = ("float32",)
 
 
-class Pallas(AbstractBackend):
+class Pallas(AbstractPartialBackend):
     """Kernels for GPUs (Triton) and TPUs (Mosaic), which read and write each number of a large tensor once or twice.
 
     The features and the step of a rule are computed in the kernel, together with its network. Small tensors, other
@@ -78,20 +88,6 @@ class Pallas(AbstractBackend):
         own = self.reference.network_update(pointwise, network, context, [tensors[i] for i in rest])
         new.update(zip(rest, own, strict=True))
         return [new[index] for index in range(len(tensors))]
-
-    def elementwise_update(
-        self, update: Callable[[Any, Sequence[Tensor]], list[Updated]], shared: PyTree, tensors: Sequence[Tensor]
-    ) -> list[Updated]:
-        return self.reference.elementwise_update(update, shared, tensors)
-
-    def perturb(self, params: T, noise: T, total: T, restart: Bool[Array, ""]) -> tuple[T, T]:
-        return self.reference.perturb(params, noise, total, restart)
-
-    def gram(self, vectors: Float[Array, "m *n"]) -> Float[Array, "m m"]:
-        return self.reference.gram(vectors)
-
-    def combine(self, coefficients: Float[Array, " m"], vectors: Float[Array, "m *n"]) -> Float[Array, "*n"]:
-        return self.reference.combine(coefficients, vectors)
 
     @staticmethod
     def unusable() -> str | None:

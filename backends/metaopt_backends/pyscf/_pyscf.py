@@ -1,11 +1,11 @@
 """The backend of molecular integrals."""
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import equinox as eqx
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Float
 
 from metaopt.backend import XLA, AbstractBackend, Network, Pointwise, Tensor, Updated
 from metaopt.scf import AbstractIntegrals, Molecule
@@ -57,17 +57,3 @@ class PySCF(AbstractIntegrals):
         self, pointwise: Pointwise, network: Network, context: Float[Array, " context"], tensors: Sequence[Tensor]
     ) -> list[Updated]:
         return self.reference.network_update(pointwise, network, context, tensors)
-
-    def elementwise_update(
-        self, update: Callable[[Any, Sequence[Tensor]], list[Updated]], shared: PyTree, tensors: Sequence[Tensor]
-    ) -> list[Updated]:
-        return self.reference.elementwise_update(update, shared, tensors)
-
-    def perturb(self, params: T, noise: T, total: T, restart: Bool[Array, ""]) -> tuple[T, T]:
-        return self.reference.perturb(params, noise, total, restart)
-
-    def gram(self, vectors: Float[Array, "m *n"]) -> Float[Array, "m m"]:
-        return self.reference.gram(vectors)
-
-    def combine(self, coefficients: Float[Array, " m"], vectors: Float[Array, "m *n"]) -> Float[Array, "*n"]:
-        return self.reference.combine(coefficients, vectors)

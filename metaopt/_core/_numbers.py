@@ -1,0 +1,23 @@
+"""Numbers that are given to algorithms and drivers."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def number(x: Any) -> Float[Array, "..."]:
+    """A number that one could learn, as a leaf."""
+    return jnp.asarray(x, jnp.result_type(float))
+
+
+def check_counts(**counts: int | None) -> None:
+    """Check that numbers of things, where they are given, are at least 1.
+
+    **Raises:**
+
+    - `ValueError`: naming the first that is not.
+    """
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise ValueError(f"`{name}` must be at least 1, but {count} was given.")
