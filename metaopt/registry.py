@@ -78,6 +78,7 @@ DEFAULT: Registry = Registry.of(
             "velo": "metaopt.l2o:VeLO",
             "safeguarded": "metaopt.l2o:Safeguarded",
             "loss_guarded": "metaopt.l2o:LossGuarded",
+            "baseline_guarded": "metaopt.l2o:BaselineGuarded",
             "decay_to_start": "metaopt.meta:DecayToStart",
             "proximal": "metaopt.meta:Proximal",
             "only_parts": "metaopt.fewshot:OnlyParts",

@@ -20,6 +20,7 @@ REQUIRED = {
     "cosine": {"inner": "adam"},
     "safeguarded": {"inner": "adam", "fallback": "sgd"},
     "loss_guarded": {"inner": "adam", "fallback": "sgd"},
+    "baseline_guarded": {"inner": "adam", "fallback": "sgd", "curve": [2.0, 1.0, 0.5]},
     "normalized": {"inner": "quadratics"},
     "mixture": {"families": ["quadratics", "rosenbrock"]},
     "mixed": {"inner": "pes"},

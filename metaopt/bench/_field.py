@@ -14,7 +14,8 @@ from ..evaluate._curves import geometric_mean
 from ..evaluate._program import Programs, record_steps
 
 
-_TUNING_SEED = 1000
+PILOT_SEED = 1000
+"""Of the tasks that optimizers are tuned on."""
 
 
 class Field:
@@ -42,7 +43,7 @@ class Field:
     def finals(self, make: Baseline, rates: Sequence[float]) -> Float[np.ndarray, " rates"]:
         """The final loss with each rate, on tasks for nothing else."""
         last = np.arange(self.steps.size) == self.steps.size - 1
-        return np.asarray([geometric(self._run(make(rate), _TUNING_SEED, last))[-1] for rate in rates])
+        return np.asarray([geometric(self._run(make(rate), PILOT_SEED, last))[-1] for rate in rates])
 
     def speedups(self, ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> Float[np.ndarray, " seeds"]:
         """How many times fewer steps one needs than the other, curve by curve."""

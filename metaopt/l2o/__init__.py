@@ -1,6 +1,7 @@
 from ._adafac_mlp import AdafacMLP as AdafacMLP
 from ._adam_head import AdamHead as AdamHead
 from ._alista import ALISTA as ALISTA
+from ._baseline_guarded import BaselineGuarded as BaselineGuarded
 from ._celo import Celo as Celo
 from ._celo2 import Celo2 as Celo2
 from ._celo_adam import CeloAdam as CeloAdam

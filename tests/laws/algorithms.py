@@ -36,6 +36,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "velo": {"scheduler_size": 4, "bank_size": 3, "mix_scale": 3.0, "direction_scale": 0.1},
     "safeguarded": {"inner": "adam", "fallback": "sgd"},
     "loss_guarded": {"inner": "adam", "fallback": "sgd"},
+    "baseline_guarded": {"inner": "adam", "fallback": "sgd", "curve": [2.0, 1.5, 1.0]},
     "decay_to_start": {"inner": "adam"},
     "proximal": {"inner": "adam"},
     "only_parts": {"inner": "adam", "parts": "*"},
@@ -66,6 +67,7 @@ DESCENDING = {
     "celo_adam",
     "safeguarded",
     "loss_guarded",
+    "baseline_guarded",
     "decay_to_start",
     "proximal",
     "only_parts",
@@ -74,7 +76,7 @@ DESCENDING = {
 }
 
 # Those whose steps cannot do without the loss.
-NEEDS_VALUE = {"safeguarded", "loss_guarded"}
+NEEDS_VALUE = {"safeguarded", "loss_guarded", "baseline_guarded"}
 
 
 @ft.cache
