@@ -3,6 +3,7 @@ from ._core import (
     AbstractAlgorithm as AbstractAlgorithm,
     AbstractLossTask as AbstractLossTask,
     AbstractPlanner as AbstractPlanner,
+    AbstractStart as AbstractStart,
     AbstractTask as AbstractTask,
     AbstractTaskFamily as AbstractTaskFamily,
     CheckError as CheckError,

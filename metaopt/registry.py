@@ -175,6 +175,7 @@ DEFAULT: Registry = Registry.of(
             "imaml": "metaopt.fewshot:IMAML",
             "reptile": "metaopt.fewshot:Reptile",
             "trajectory_meta": "metaopt.fewshot:TrajectoryMeta",
+            "probabilistic_maml": "metaopt.fewshot:ProbabilisticMAML",
         },
         Mesh: {
             "mesh": "metaopt.sharding:make_mesh",

@@ -1,5 +1,6 @@
 """What is learned, and the inner loop that uses it."""
 
+import abc
 from typing import Any, Generic, TypeVar
 
 import equinox as eqx
@@ -16,6 +17,14 @@ S = TypeVar("S")
 P = TypeVar("P")
 
 
+class AbstractStart(eqx.Module):
+    """A distribution of starts, learned in the place of one: the `initial` of a [`metaopt.Learner`][]."""
+
+    @abc.abstractmethod
+    def draw(self, *, key: PRNGKeyArray) -> PyTree:
+        """Draw parameters to start from, differentiably."""
+
+
 class Learner(eqx.Module):
     """What is learned: an update rule, an initialization, or both.
 
@@ -27,6 +36,8 @@ class Learner(eqx.Module):
 
     def start(self, task: AbstractTask[Any, Any], *, key: PRNGKeyArray) -> PyTree:
         """Where an inner loop starts: the learned initialization if there is one, else the task's own draw."""
+        if isinstance(self.initial, AbstractStart):
+            return self.initial.draw(key=key)
         return task.init(key=key) if self.initial is None else self.initial
 
 

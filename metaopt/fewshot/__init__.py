@@ -1,5 +1,13 @@
 from ._anil import ANIL as ANIL
+from ._calibration import Calibration as Calibration, calibration as calibration
 from ._continual import ContinualResult as ContinualResult, continual as continual
+from ._ensemble import (
+    Ensemble as Ensemble,
+    EnsembleFamily as EnsembleFamily,
+    EnsembleTask as EnsembleTask,
+    GaussianStart as GaussianStart,
+    Mixing as Mixing,
+)
 from ._ewc import EWC as EWC, importance as importance
 from ._fomaml import FOMAML as FOMAML
 from ._gaussian_process import GaussianProcess as GaussianProcess
@@ -12,6 +20,7 @@ from ._nearest_neighbor import NearestNeighbor as NearestNeighbor
 from ._only_parts import OnlyParts as OnlyParts
 from ._per_parameter_sgd import PerParameterSGD as PerParameterSGD
 from ._predictor import AbstractPredictor as AbstractPredictor, Weights as Weights
+from ._probabilistic_maml import ProbabilisticMAML as ProbabilisticMAML
 from ._reptile import Reptile as Reptile
 from ._reservoir import Reservoir as Reservoir
 from ._trajectory_meta import TrajectoryMeta as TrajectoryMeta

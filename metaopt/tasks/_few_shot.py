@@ -55,7 +55,7 @@ class FewShotTask(AbstractLossTask):
 
     def measure(self, params: Layers, *, key: PRNGKeyArray) -> Float[Array, ""]:
         del key
-        return cross_entropy(self.logits(params), _labels(self.query))
+        return cross_entropy(self.logits(params), self.labels)
 
     def logits(self, params: Layers) -> Float[Array, "n ways"]:
         """The outputs for the query examples, class after class."""
@@ -64,9 +64,14 @@ class FewShotTask(AbstractLossTask):
         both, counted = jnp.concatenate([_flat(self.support), _flat(self.query)]), _labels(self.support).shape[0]
         return self.network.apply(params, both, counted=counted)[counted:]
 
+    @property
+    def labels(self) -> Int[Array, " n"]:
+        """The classes of the query examples, in the order of `logits`."""
+        return _labels(self.query)
+
     def accuracy(self, params: Layers) -> Float[Array, ""]:
         """The share of the query examples that is classified correctly."""
-        return jnp.mean(jnp.argmax(self.logits(params), axis=1) == _labels(self.query))
+        return jnp.mean(jnp.argmax(self.logits(params), axis=1) == self.labels)
 
 
 class FewShot(AbstractTaskFamily):

@@ -41,5 +41,9 @@ class AbstractRegressionTask(AbstractLossTask):
         del key
         return self._error(params, self.query)
 
+    def outputs(self, params: Layers) -> Float[Array, " queries"]:
+        """What the network says about the query points."""
+        return self.network.apply(params, self.query[:, None])[:, 0]
+
     def _error(self, params: Layers, points: Float[Array, " n"]) -> Float[Array, ""]:
         return mean_squared_error(self.network.apply(params, points[:, None]), self.target(points)[:, None])

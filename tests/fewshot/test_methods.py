@@ -13,7 +13,17 @@ import pytest
 
 import metaopt
 from metaopt import fewshot
-from metaopt.fewshot import ANIL, FOMAML, IMAML, MAML, AbstractMethod, MetaSGD, Reptile, TrajectoryMeta
+from metaopt.fewshot import (
+    ANIL,
+    FOMAML,
+    IMAML,
+    MAML,
+    AbstractMethod,
+    MetaSGD,
+    ProbabilisticMAML,
+    Reptile,
+    TrajectoryMeta,
+)
 from metaopt.l2o import MLP, LearnableAdam
 from metaopt.tasks import Sinusoids
 
@@ -30,6 +40,7 @@ METHODS = [
     IMAML(steps=3, tasks=2, max_steps=3),
     Reptile(steps=3, tasks=4, batch_size=2),
     TrajectoryMeta(length=3, tasks=2),
+    ProbabilisticMAML(steps=2, tasks=2, members=2),
     TrajectoryMeta(LearnableAdam(0.01), length=3, tasks=2, second_order=False),
 ]
 
