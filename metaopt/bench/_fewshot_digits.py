@@ -65,7 +65,10 @@ def _problems(full: bool) -> dict[str, _Problem]:
     factor = 4 if full else 1
     dense = {"architecture": "dense", "hidden": (64, 64)}
     return {
-        "glyphs": _Problem(Glyphs, {"hidden": (16, 32, 32)}, 2000 * factor, 500 * factor),
+        # An unsteady hand: with the default one, baselines are right 93 times out of 100.
+        "glyphs": _Problem(
+            ft.partial(Glyphs, jitter=0.2, deformation=0.3), {"hidden": (16, 32, 32)}, 2000 * factor, 500 * factor
+        ),
         "digits": _Problem(ft.partial(labelled_classes, "digits"), {"hidden": (16, 32)}, 300 * factor, 150 * factor),
         "mnist_1d": _Problem(ft.partial(labelled_classes, "mnist_1d"), dense, 1000 * factor, 150 * factor),
     }
@@ -178,18 +181,18 @@ class _Recipe:
 
     method: AbstractMethod
     steps: int
-    rate: float = 3e-3
+    rate: float = 1e-3
 
 
 def _recipes(head: str) -> dict[str, _Recipe]:
     return {
-        "MAML": _Recipe(MAML(_sgd(0.3), 3, 4), 3),
-        "FOMAML": _Recipe(FOMAML(_sgd(0.3), 3, 4), 3),
-        "ANIL": _Recipe(ANIL(head, _sgd(1.0), 5, 4), 5),
-        "Meta-SGD": _Recipe(MetaSGD(0.3, 3, 4), 3),
+        "MAML": _Recipe(MAML(_sgd(0.03), 5, 4), 5),
+        "FOMAML": _Recipe(FOMAML(_sgd(0.03), 5, 4), 5),
+        "ANIL": _Recipe(ANIL(head, _sgd(0.1), 5, 4), 5),
+        "Meta-SGD": _Recipe(MetaSGD(0.03, 5, 4), 5),
         "iMAML": _Recipe(IMAML(_sgd(0.1), 0.5, 8, 4, max_steps=3), 8),
-        "Reptile": _Recipe(Reptile(_sgd(0.1), 5, 4), 5, 1e-3),
-        "TrajectoryMeta": _Recipe(TrajectoryMeta(PerParameterSGD(0.3), 3, tasks=4), 3),
+        "Reptile": _Recipe(Reptile(_sgd(0.1), 5, 4), 5),
+        "TrajectoryMeta": _Recipe(TrajectoryMeta(PerParameterSGD(0.03), 5, tasks=4), 5),
     }
 
 
