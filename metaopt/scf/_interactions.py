@@ -39,6 +39,13 @@ def unpack(packed: Float[Array, "*batch pairs"]) -> Float[Array, "*batch n n"]:
     return packed[..., positions(n)]
 
 
+def _squares(pairs: int) -> np.ndarray:
+    """Where in a packed vector the diagonal of a matrix is found."""
+    n = functions(pairs)
+    assert n is not None
+    return np.cumsum(np.arange(1, n + 1)) - 1
+
+
 def _doubled(n: int) -> np.ndarray:
     """How often an element of the lower triangle stands in the whole matrix."""
     rows, columns = np.tril_indices(n)
@@ -60,6 +67,10 @@ class PairPacked(AbstractInteraction):
 
     def exchange(self, density: Float[Array, "n n"]) -> Float[Array, "n n"]:
         return unpack(self.crossed @ (pack(density) * _doubled(density.shape[-1])))
+
+    def monopoles(self) -> Float[Array, "n n"]:
+        squares = _squares(self.direct.shape[-1])
+        return self.direct[squares[:, None], squares[None]]
 
 
 class DensityFitted(AbstractInteraction):
@@ -88,6 +99,10 @@ class DensityFitted(AbstractInteraction):
         full = unpack(self.factors)
         half = full @ density
         return jnp.einsum("pik,pjk->ij", half, full)
+
+    def monopoles(self) -> Float[Array, "n n"]:
+        own = self.factors[:, _squares(self.factors.shape[-1])]
+        return own.T @ own
 
 
 def crossed(direct: Float[np.ndarray, "pairs pairs"]) -> Float[np.ndarray, "pairs pairs"]:

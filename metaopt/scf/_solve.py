@@ -17,7 +17,7 @@ from ._orbitals import commutator, occupy, semicanonical
 from ._results import RESULTS, Solution
 from ._switching import Switching
 from ._system import DEPENDENT, System, require_double
-from .base import Matrices, Signal, hidden_builds
+from .base import AbstractGuess, Matrices, Signal, hidden_builds
 
 
 # So many changes of the energy in a row that go up and down in turns are an oscillation.
@@ -48,7 +48,7 @@ def solve(
     system: System,
     accelerator: AbstractAlgorithm[Any, Any, Any] | None = None,
     *,
-    guess: str | Solution | Float[Array, "..."] | None = None,
+    guess: str | AbstractGuess | Solution | Float[Array, "..."] | None = None,
     max_cycles: int = 100,
     energy_tolerance: float = 1e-9,
     gradient_tolerance: float = 1e-5,
@@ -73,7 +73,8 @@ def solve(
     - `guess`: where to begin: `"natural"`, the natural orbitals of the system's density that hold most electrons, which
         is the default of restricted systems that have one; `"superposition"`, that density as it is, the default of
         unrestricted ones; `"core"`, the orbitals of the one-electron Hamiltonian, the default of systems without; a
-        density, or an earlier solution of a system of the same size.
+        density, an earlier solution of a system of the same size, or a rule such as a
+        [`metaopt.scf.LearnedGuess`][].
     - `max_cycles`: the budget, at least 1.
     - `energy_tolerance`: of the change of the energy, in hartree.
     - `gradient_tolerance`: of the norm of the derivative by rotations of orbitals.

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from ..backend import find, unusable
 from ._density_functionals import Grid
+from ._geometry import Geometry
 from ._interactions import check_size, interaction
 from ._orbitals import symmetric
 from .base import AbstractFunctional, AbstractIntegrals, AbstractInteraction, Matrices
@@ -37,6 +38,7 @@ class System(eqx.Module):
     - `electrons`: the numbers of electrons of spin up and down.
     - `restricted`: whether both spins share their orbitals.
     - `functional`, `grid`: for density functionals, and where their energy is summed.
+    - `geometry`: where the atoms are and what functions they carry, which learned guesses need to know.
     """
 
     overlap: Float[Array, "n n"]
@@ -48,10 +50,15 @@ class System(eqx.Module):
     restricted: bool = eqx.field(static=True)
     functional: AbstractFunctional | None = None
     grid: Grid | None = None
+    geometry: Geometry | None = None
 
     def __check_init__(self) -> None:
         if (self.functional is None) != (self.grid is None):
             raise ValueError("A `functional` needs a `grid` to be summed on, and a `grid` is for a `functional`.")
+        if self.geometry is not None and self.geometry.functions != self.functions:
+            raise ValueError(
+                f"The shells of `geometry` have {self.geometry.functions} functions, but there are {self.functions}."
+            )
 
     @classmethod
     def from_arrays(
@@ -190,6 +197,9 @@ class System(eqx.Module):
             guess=found.guess,
             max_gib=max_gib,
         )
+        if found.positions is not None:
+            geometry = Geometry(jnp.asarray(found.positions), found.elements, found.shells)
+            system = dataclasses.replace(system, geometry=geometry)
         if functional is None or found.weights is None or found.orbitals is None:
             return system
         points = Grid(jnp.asarray(found.weights), jnp.asarray(found.orbitals))

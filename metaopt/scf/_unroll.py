@@ -15,7 +15,7 @@ from ._orbitals import occupy
 from ._results import Solution
 from ._solve import look, signal
 from ._system import System, require_double
-from .base import hidden_builds
+from .base import AbstractGuess, hidden_builds
 
 
 class Trajectory(eqx.Module):
@@ -38,7 +38,7 @@ def unroll(
     accelerator: AbstractAlgorithm[Any, Any, Any],
     *,
     cycles: int,
-    guess: str | Solution | Float[Array, "..."] | None = None,
+    guess: str | AbstractGuess | Solution | Float[Array, "..."] | None = None,
 ) -> Trajectory:
     """Run a fixed number of cycles, whether or not they converge.
 

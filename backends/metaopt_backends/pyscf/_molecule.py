@@ -46,7 +46,18 @@ def molecule(
         guess=None if guess is None else density(mol, guess),
         weights=weights,
         orbitals=orbitals,
+        positions=None if mol.cart else mol.atom_coords(),
+        elements=tuple(mol.atom_symbol(i) for i in range(mol.natm)),
+        shells=_shells(mol),
     )
+
+
+def _shells(mol: gto.Mole) -> tuple[tuple[int, int], ...]:
+    """The atom and the angular momentum of each contracted shell."""
+    found = []
+    for shell in range(mol.nbas):
+        found += [(int(mol.bas_atom(shell)), int(mol.bas_angular(shell)))] * int(mol.bas_nctr(shell))
+    return tuple(found)
 
 
 def _build(atoms: Any, basis: Any, charge: int, spin: int | None, unit: str) -> gto.Mole:
