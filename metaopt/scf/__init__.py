@@ -4,6 +4,7 @@ from ._cdiis import CDIIS as CDIIS
 from ._damping import Damping as Damping
 from ._density_functionals import B3LYP as B3LYP, LDA as LDA, PBE as PBE, Grid as Grid
 from ._ediis import EDIIS as EDIIS
+from ._extrapolation import Extrapolation as Extrapolation
 from ._geometry import Geometry as Geometry
 from ._guarded import Guarded as Guarded
 from ._interactions import (
@@ -43,6 +44,7 @@ from .base import (
     AbstractInteraction as AbstractInteraction,
     AbstractOperator as AbstractOperator,
     FockBuilds as FockBuilds,
+    Geometries as Geometries,
     Matrices as Matrices,
     Molecule as Molecule,
     Signal as Signal,

@@ -104,7 +104,8 @@ class LearnedAccelerator(AbstractAccelerator[LearnedState]):
         proposed = base + share * (model - base) + shift * (identity - grads.density)
         proposed = proposed + jnp.where(state.age > 0, damping, 0) * (state.last - proposed)
         norm = largest(grads.residual)
-        return LearnedState(base_state, past, proposed, norm, grads.energy, state.age + 1), proposed
+        energy = grads.energy.astype(params.dtype)
+        return LearnedState(base_state, past, proposed, norm, energy, state.age + 1), proposed
 
     def _moves(self, seen: Float[Array, " features"]) -> Float[Array, " moves"]:
         first, bias, last, offset = (x.astype(seen.dtype) for x in self.network)

@@ -27,8 +27,8 @@ class LearnedResponse(AbstractAccelerator[History]):
     r"""Rotate orbitals by what a solved geometry of the same molecule says of how Fock matrices respond.
 
     Orbitals are described by $X$, where $C_o + C_v X$ spans the occupied ones and $C$ are the orbitals of the
-    reference, turned onto the molecule. With $G$ the block of the Fock matrix between virtual and occupied orbitals and $H_0$ the
-    derivative of $G$ by rotations at the reference,
+    reference, turned onto the molecule. With $G$ the block of the Fock matrix between virtual and occupied orbitals
+    and $H_0$ the derivative of $G$ by rotations at the reference,
 
     $$Y_t = -H_0^{-1} G_t, \qquad X_{t+1} = \sum_i c_i (X_i + Y_i), \qquad
       c = \arg\min_{\sum_i c_i = 1} \Big\lVert \sum_i c_i Y_i \Big\rVert^2$$

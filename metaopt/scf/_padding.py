@@ -42,7 +42,8 @@ def pad(system: System, functions: int, electrons: tuple[int, int]) -> System:
     if min(new, *added) < 0 or max(added) > new or (not system.restricted and added[0] != added[1]):
         raise ValueError(
             f"A system of {system.functions} functions and {system.electrons} electrons cannot be padded to "
-            f"{functions} functions and {electrons} electrons. Add as many electrons of each spin, and no more than functions."
+            f"{functions} functions and {electrons} electrons. Add as many electrons of each spin, and no more "
+            "than functions."
         )
     levels = jnp.where(jnp.arange(new) < added[0], -_FAR, _FAR)
 
@@ -52,7 +53,7 @@ def pad(system: System, functions: int, electrons: tuple[int, int]) -> System:
 
     more = (0, pairs(functions) - pairs(system.functions))
     interaction = PairPacked(jnp.pad(system.interaction.direct, more), jnp.pad(system.interaction.crossed, more))
-    filled = 2.0 * (levels < 0)
+    filled = jnp.where(levels < 0, 2.0, 0.0)
     return dataclasses.replace(
         system,
         overlap=wide(system.overlap, jnp.ones(new)),

@@ -11,9 +11,9 @@ from .._core import AbstractAlgorithm
 from .._core._numbers import check_counts
 from .._core._trees import all_finite, select
 from ._guess import initial
-from ._implicit import attached
+from ._implicit import attached, unattached
 from ._operator import Operator, loewdin
-from ._orbitals import commutator, occupy, semicanonical
+from ._orbitals import commutator, dagger, mixing_entropy, occupied, semicanonical
 from ._results import RESULTS, Solution
 from ._switching import Switching
 from ._system import DEPENDENT, System, require_double
@@ -138,7 +138,7 @@ def _run(
         old: _Loop = eqx.combine(dynamic, static)
         seen = signal(operator, old.point)
         state, fock = accelerator.step(old.state, old.point.fock, seen, value=old.point.energy)
-        point = look(operator, occupy(fock, operator.system.counts))
+        point = look(operator, operator.system.occupy(fock))
         change = point.energy - old.point.energy
         finite = all_finite(point)
         met = (jnp.abs(change) < energy_tolerance) & (point.gradient_norm < gradient_tolerance)
@@ -159,10 +159,17 @@ def _conclude(
     result = RESULTS.where(loop.met, RESULTS.converged, result)
     result = RESULTS.where(loop.finite, result, RESULTS.diverged)
     result = RESULTS.where(smallest < DEPENDENT, RESULTS.dependent, result)
-    orbitals, energies = semicanonical(point.fock, point.density, system.counts)
-    orbitals = operator.basis @ orbitals
     plain = point.energy, operator.out_of(point.density), root @ point.fock @ root
-    energy, density, fock = attached(system, orbitals, energies, plain)
+    if system.temperature is None:
+        orbitals, energies = semicanonical(point.fock, point.density, system.counts)
+        occupations = occupied(system.functions, system.counts)
+        orbitals = operator.basis @ orbitals
+        energy, density, fock = attached(system, orbitals, energies, plain)
+    else:
+        energies, orbitals = jnp.linalg.eigh(point.fock)
+        occupations = jnp.diagonal(dagger(orbitals) @ point.density @ orbitals, axis1=-2, axis2=-1)
+        orbitals = operator.basis @ orbitals
+        energy, density, fock = unattached(system, plain)
     return Solution(
         energy=energy,
         density=density,
@@ -174,4 +181,6 @@ def _conclude(
         cycles=loop.cycle,
         fock_builds=1 + loop.cycle + hidden_builds(loop.state),
         result=result,
+        occupations=occupations,
+        entropy=system.weight * mixing_entropy(occupations),
     )

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 from .._core._numbers import check_counts, number
 from ._cdiis import smallest_residual
 from ._history import History, check_history, combined, empty, products
-from ._orbitals import commutator, occupy
+from ._orbitals import commutator
 from .base import AbstractAccelerator, Matrices, Signal
 
 
@@ -115,9 +115,9 @@ def modelled(
         inner = inner.add((field, residual))
         fields, inner_residuals = inner.entries
         best = combined(smallest_residual(products(inner_residuals, inner_residuals), inner.valid), fields)
-        return (inner, occupy(best, system.counts)), jnp.linalg.norm(residual)
+        return (inner, system.occupy(best)), jnp.linalg.norm(residual)
 
-    begin = (empty((fock, fock), _INNER), occupy(plain, system.counts))
+    begin = (empty((fock, fock), _INNER), system.occupy(plain))
     (_, at), norms = jax.lax.scan(cycle, begin, length=iterations)
     field = model(at)
     left = jnp.linalg.norm(commutator(field, at))

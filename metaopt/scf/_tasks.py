@@ -11,7 +11,6 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 from .._core import AbstractAlgorithm, AbstractTask, AbstractTaskFamily
 from ._guess import initial
 from ._operator import loewdin
-from ._orbitals import occupy
 from ._solve import look, signal
 from ._system import System, require_double
 from .base import AbstractGuess, Matrices, Signal
@@ -57,7 +56,7 @@ class SelfConsistentField(AbstractTask[Matrices, Seen]):
     def evaluate(self, params: Matrices, *, key: PRNGKeyArray) -> tuple[Float[Array, ""], Seen]:
         del key
         operator, _, _ = loewdin(self.system)
-        point = look(operator, occupy(params, self.system.counts))
+        point = look(operator, self.system.occupy(params))
         ratio = point.gradient_norm / self.tolerance
         return ratio / (1 + ratio) + 0.1 * jnp.log10(1 + ratio), Seen(point.fock, signal(operator, point))
 

@@ -11,7 +11,6 @@ from .._core import AbstractAlgorithm
 from .._core._numbers import check_counts
 from ._guess import initial
 from ._operator import loewdin
-from ._orbitals import occupy
 from ._results import Solution
 from ._solve import look, signal
 from ._system import System, require_double
@@ -68,7 +67,7 @@ def unroll(
     def body(dynamic: Any, _: None) -> tuple[Any, Any]:
         old, state = eqx.combine(dynamic, static)
         state, fock = accelerator.step(state, old.fock, signal(operator, old), value=old.energy)
-        point = look(operator, occupy(fock, system.counts))
+        point = look(operator, system.occupy(fock))
         seen = point.energy, point.gradient_norm, hidden_builds(state)
         return eqx.filter((point, state), eqx.is_array), seen
 

@@ -114,6 +114,25 @@ class AbstractAccelerator(AbstractAlgorithm[S, Matrices, Signal]):
     """
 
 
+class Geometries(NamedTuple):
+    """What a provider says of many geometries of one molecule, each array with a leading axis.
+
+    - `overlap`, `core`, `nuclear_energy`, `positions`: as in a [`metaopt.scf.Molecule`][].
+    - `repulsion`: $(ij|kl)$ with $i \\ge j$, $k \\ge l$ and $ij \\ge kl$, pairs of pairs packed row by row.
+    - `electrons`, `guess`, `elements`, `shells`: what is the same for all; a guess that is a sum of atoms is.
+    """
+
+    overlap: Float[np.ndarray, "geometries n n"]
+    core: Float[np.ndarray, "geometries n n"]
+    repulsion: Float[np.ndarray, "geometries packed"]
+    nuclear_energy: Float[np.ndarray, " geometries"]
+    positions: Float[np.ndarray, "geometries atoms 3"]
+    electrons: tuple[int, int]
+    guess: Float[np.ndarray, "n n"]
+    elements: tuple[str, ...]
+    shells: tuple[tuple[int, int], ...]
+
+
 class Molecule(NamedTuple):
     """What a provider says of a molecule, in atomic units.
 
@@ -169,4 +188,28 @@ class AbstractIntegrals(AbstractPartialBackend):
         **Raises:**
 
         - `ValueError`: for a molecule that makes no sense or is too large.
+        """
+
+    @abc.abstractmethod
+    def geometries(
+        self,
+        atoms: Any,
+        positions: Float[np.ndarray, "geometries atoms 3"],
+        *,
+        basis: Any,
+        charge: int,
+        spin: int | None,
+        unit: str,
+        restricted: bool | None,
+        limit: float,
+    ) -> Geometries:
+        """Compute what calculations of many geometries need.
+
+        **Arguments:** those of [`metaopt.scf.System.geometries`][], with `limit` the bytes that integrals may take.
+
+        **Returns:** the [`metaopt.scf.Geometries`][].
+
+        **Raises:**
+
+        - `ValueError`: for a molecule that makes no sense or is too large, or functions that are not spherical.
         """

@@ -135,3 +135,25 @@ def test_too_few_examples_are_refused() -> None:
     solutions = eqx.filter_vmap(scf.solve)(systems)
     with pytest.raises(ValueError, match="At least 8 solved geometries were wanted, but 2"):
         scf.LearnedGuess.fit(systems, solutions)
+
+
+@pytest.mark.usefixtures("pyscf")
+def test_extrapolation_along_a_path() -> None:
+    rng = np.random.default_rng(0)
+    amplitudes, phases = rng.normal(0, 0.05, WATER.shape), rng.uniform(0, 6.3, WATER.shape)
+    path = [WATER + amplitudes * np.sin(0.15 * t + phases) for t in range(10)]
+    turn = _turn(7)
+    systems = [_water(at @ turn.T if t % 2 else at) for t, at in enumerate(path)]
+    run = eqx.filter_jit(lambda s, g: scf.solve(s, guess=g))
+    add = eqx.filter_jit(lambda p, s, x: p.add(s, x))
+    first = run(systems[0], None)
+    memory, cycles, default = scf.Extrapolation.start(systems[0], first), [], []
+    for system in systems[1:]:
+        found, plain = run(system, memory), run(system, None)
+        np.testing.assert_allclose(found.energy, plain.energy, atol=1e-9)
+        memory = add(memory, system, found)
+        cycles.append(int(found.cycles))
+        default.append(int(plain.cycles))
+    assert sum(cycles[4:]) <= 0.5 * sum(default[4:])
+    with pytest.raises(ValueError, match="`history` must be at least 2, but 1"):
+        scf.Extrapolation.start(systems[0], first, history=1)
