@@ -71,9 +71,9 @@ def _run(cases: dict[str, tuple[str, str, int]], rounds: int) -> Report:
         claims.append(Claim(f"{name}_end_to_end_vs_pyscf", whole[1] / whole[0], f"{note}; with integrals and guess"))
         jax.clear_caches()
     notes = [
-        "PySCF runs in a process with one thread. Processor seconds are counted, of ours those of all threads, from the same kind of guess, to a "
-        "change of 1e-9 and a gradient of 1e-5 hartree. Integrals include reading the molecule, the guess and, here, "
-        "unpacking; compiling once is left out, and reported.",
+        "PySCF runs in a process with one thread. Processor seconds are counted, of ours those of all threads. Both "
+        "begin from the same kind of guess, and end at a change of 1e-9 and a gradient of 1e-5 hartree. Integrals "
+        "include reading the molecule, the guess and, here, unpacking; compiling once is left out, and reported.",
     ]
     return Report([0], rows, claims, notes)
 

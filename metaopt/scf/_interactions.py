@@ -98,21 +98,19 @@ def unfold(repulsion: Float[np.ndarray, "..."], n: int) -> Float[np.ndarray, "pa
 
 
 def unpacked(repulsion: Float[Array, "geometries packed"], n: int) -> PairPacked:
-    """The interactions of many geometries from integrals whose pairs of pairs are packed."""
+    """The interactions of many geometries, stacked, from integrals whose pairs of pairs are packed."""
     rows, columns = np.tril_indices(n)
     place, pair = positions(n), positions(pairs(n))
     first = pair[place[rows[:, None], rows[None]], place[columns[:, None], columns[None]]]
     second = pair[place[rows[:, None], columns[None]], place[columns[:, None], rows[None]]]
-    return PairPacked(*_gathered(repulsion, pair, first, second))
+    return _gathered(repulsion, pair, first, second)
 
 
 @jax.jit
-def _gathered(
-    packed: Float[Array, "geometries packed"], pair: Array, first: Array, second: Array
-) -> tuple[Float[Array, "geometries pairs pairs"], Float[Array, "geometries pairs pairs"]]:
-    def one(x: Float[Array, " packed"]) -> tuple[Array, Array]:
+def _gathered(packed: Float[Array, "geometries packed"], pair: Array, first: Array, second: Array) -> PairPacked:
+    def one(x: Float[Array, " packed"]) -> PairPacked:
         direct, a, b = (x.at[index].get(mode="promise_in_bounds") for index in (pair, first, second))
-        return direct, 0.5 * (a + b)
+        return PairPacked(direct, 0.5 * (a + b))
 
     return jax.lax.map(one, packed)
 

@@ -43,7 +43,8 @@ class LearnedAccelerator(AbstractAccelerator[LearnedState]):
     virtual orbitals, the age, and of the normalized Gram matrix of residuals the angle between the last two and the
     smallest eigenvalue.
 
-    Untrained it is exactly the base. It is trained over molecules by [`metaopt.meta_train`][] on a
+    Untrained, $s$ is the `share` that it is made with and all else does nothing: with 0 it is exactly the base, with 1
+    the model alone. It is trained over molecules by [`metaopt.meta_train`][] on a
     [`metaopt.scf.SelfConsistentFields`][] family, and wrapped in [`metaopt.scf.Guarded`][] to be safe.
 
     **Attributes:**
@@ -65,6 +66,7 @@ class LearnedAccelerator(AbstractAccelerator[LearnedState]):
         hidden_size: int = 8,
         history: int = 8,
         iterations: int = 6,
+        share: float = 0.0,
         key: PRNGKeyArray | None = None,
     ):
         """**Arguments:**
@@ -72,18 +74,21 @@ class LearnedAccelerator(AbstractAccelerator[LearnedState]):
         - `base`: the accelerator to begin as; by default [`metaopt.scf.Switching`][] from ADIIS to CDIIS.
         - `hidden_size`: of the network.
         - `history`, `iterations`: those of [`metaopt.scf.Surrogate`][].
+        - `share`: $s$ before training, from 0 to 1.
         - `key`: draws the weights; the same weights each time if it is left out.
 
         **Raises:**
 
-        - `ValueError`: for a size below 1.
+        - `ValueError`: for a size below 1, or another share.
         """
         check_history(history, least=2)
         check_counts(hidden_size=hidden_size, iterations=iterations)
+        if not 0 <= share <= 1:
+            raise ValueError(f"`share` must be between 0 and 1, but {share} was given.")
         self.base = Switching() if base is None else base
         first = jr.normal(jr.key(0) if key is None else key, (hidden_size, _FEATURES)) / _FEATURES**0.5
         zeros = jnp.zeros
-        self.network = (first, zeros(hidden_size), zeros((_MOVES, hidden_size)), zeros(_MOVES))
+        self.network = (first, zeros(hidden_size), zeros((_MOVES, hidden_size)), zeros(_MOVES).at[0].set(share))
         self.history, self.iterations = history, iterations
 
     def init(self, params: Matrices, *, key: PRNGKeyArray | None = None) -> LearnedState:

@@ -5,6 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._core import AbstractAlgorithm
@@ -53,6 +54,7 @@ def solve(
     energy_tolerance: float = 1e-9,
     gradient_tolerance: float = 1e-5,
     throw: bool = False,
+    progress: bool = False,
 ) -> Solution:
     r"""Solve the self-consistent field equations.
 
@@ -79,6 +81,7 @@ def solve(
     - `energy_tolerance`: of the change of the energy, in hartree.
     - `gradient_tolerance`: of the norm of the derivative by rotations of orbitals.
     - `throw`: raise on failure (a runtime error with the advice of the result) instead of reporting it.
+    - `progress`: print a line for each cycle, also from inside of compiled programs.
 
     **Returns:**
 
@@ -98,7 +101,7 @@ def solve(
     operator, root, smallest = loewdin(fixed)
     start = initial(operator, root, guess)
     start = jax.lax.stop_gradient(start)
-    loop = _run(operator, accelerator, start, max_cycles, energy_tolerance, gradient_tolerance)
+    loop = _run(operator, accelerator, start, max_cycles, energy_tolerance, gradient_tolerance, progress)
     solution = _conclude(system, operator, root, smallest, loop)
     return solution.result.error_if(solution, solution.result != RESULTS.converged) if throw else solution
 
@@ -117,6 +120,11 @@ def signal(operator: Operator, point: Point) -> Signal:
     return Signal(point.residual, point.density, point.energy, weight, operator)
 
 
+def _tell(cycle: Any, bits: Any) -> None:
+    energy, norm = np.ascontiguousarray(bits, np.int32).view(np.float64).ravel()
+    print(f"cycle {int(cycle)}: energy {energy:.10f}, gradient {norm:.2e}", flush=True)
+
+
 def _run(
     operator: Operator,
     accelerator: AbstractAlgorithm[Any, Any, Any],
@@ -124,6 +132,7 @@ def _run(
     max_cycles: int,
     energy_tolerance: float,
     gradient_tolerance: float,
+    progress: bool,
 ) -> _Loop:
     point = look(operator, start)
     state = accelerator.init(point.fock)
@@ -144,6 +153,10 @@ def _run(
         met = (jnp.abs(change) < energy_tolerance) & (point.gradient_norm < gradient_tolerance)
         turns = jnp.where(change * old.change < 0, old.turns + 1, 0).astype(jnp.int32)
         cycle = old.cycle + 1
+        if progress:
+            # As bits: where callbacks run, double precision may not be switched on.
+            bits = jax.lax.bitcast_convert_type(jnp.stack([point.energy, point.gradient_norm]), jnp.int32)
+            jax.debug.callback(_tell, cycle, bits)
         new = _Loop(point, state, change, turns, cycle, met & finite, finite)
         kept = eqx.tree_at(lambda x: (x.cycle, x.finite, x.state), old, (cycle, finite, state))
         return eqx.filter(select(finite, new, kept), eqx.is_array)

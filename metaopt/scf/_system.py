@@ -257,18 +257,25 @@ class System(eqx.Module):
         )
         for overlap in found.overlap:
             check_overlap(overlap)
-        count, n = found.overlap.shape[:2]
         up, down = found.electrons
-        return cls(
-            overlap=jnp.asarray(found.overlap),
-            core=jnp.asarray(found.core),
-            interaction=unpacked(jnp.asarray(found.repulsion), n),
-            nuclear_energy=jnp.asarray(found.nuclear_energy),
-            guess=jnp.broadcast_to(jnp.asarray(found.guess), (count, n, n)),
-            electrons=found.electrons,
-            restricted=up == down if restricted is None else restricted,
-            geometry=Geometry(jnp.asarray(found.positions), found.elements, found.shells),
-        )
+
+        # Each by itself, so that shapes are those of one system.
+        def one(overlap: Array, core: Array, repulsion: AbstractInteraction, nuclear: Array, at: Array) -> "System":
+            return cls(
+                overlap=overlap,
+                core=core,
+                interaction=repulsion,
+                nuclear_energy=nuclear,
+                guess=jnp.asarray(found.guess),
+                electrons=found.electrons,
+                restricted=up == down if restricted is None else restricted,
+                geometry=Geometry(at, found.elements, found.shells),
+            )
+
+        interactions = unpacked(jnp.asarray(found.repulsion), found.overlap.shape[-1])
+        arrays = (jnp.asarray(x) for x in (found.overlap, found.core, found.nuclear_energy, found.positions))
+        overlap, core, nuclear, at = arrays
+        return jax.vmap(one)(overlap, core, interactions, nuclear, at)
 
     @property
     def functions(self) -> int:

@@ -36,9 +36,10 @@ def test_occupations_are_those_of_fermi_and_dirac() -> None:
 
 
 def test_derivatives_of_densities() -> None:
-    jtest.check_grads(
-        lambda f, t: smear(f + f.swapaxes(-1, -2), (3, 1), t), (_matrix(2, 5), 0.4), 1, atol=1e-5, rtol=1e-5
-    )
+    def warm(fock: Any, temperature: Any) -> jax.Array:
+        return smear(fock + fock.swapaxes(-1, -2), (3, 1), jnp.asarray(temperature))
+
+    jtest.check_grads(warm, (_matrix(2, 5), jnp.asarray(0.4)), 1, atol=1e-5, rtol=1e-5)
     # Two orbitals of one energy.
     level = jnp.diag(jnp.array([0.0, 1.0, 1.0, 2.0]))[None]
     change = _matrix(1, 4)

@@ -63,6 +63,11 @@ def test_an_untrained_accelerator_is_its_base() -> None:
     base = scf.CDIIS(history=4)
     paths = [scf.unroll(system, a, cycles=6) for a in (base, scf.LearnedAccelerator(base, iterations=2))]
     np.testing.assert_array_equal(paths[0].energies, paths[1].energies)
+    model = scf.Surrogate(history=4, iterations=2), scf.LearnedAccelerator(base, history=4, iterations=2, share=1.0)
+    paths = [scf.unroll(system, a, cycles=6) for a in model]
+    np.testing.assert_allclose(paths[0].energies, paths[1].energies, atol=1e-12)
+    with pytest.raises(ValueError, match="`share` must be between 0 and 1, but 2.0"):
+        scf.LearnedAccelerator(share=2.0)
 
 
 def _features(system: scf.System, basis: jax.Array) -> jax.Array:
@@ -125,8 +130,8 @@ def test_monopoles_are_integrals() -> None:
 
 @pytest.mark.usefixtures("pyscf")
 def test_a_surrogate_saves_fock_builds_and_finds_the_same() -> None:
-    system = scf.System.from_pyscf("Fe 0 0 0; O 0 0 1.616", spin=4)
+    system = scf.System.from_pyscf("O 0 0 0.1178; H 0 0.7555 -0.4712; H 0 -0.7555 -0.4712", basis="cc-pvdz")
     run = eqx.filter_jit(scf.solve)
     plain, modelled = run(system, scf.CDIIS()), run(system, scf.Surrogate())
     np.testing.assert_allclose(plain.energy, modelled.energy, atol=1e-8)
-    assert modelled.fock_builds <= 0.8 * plain.fock_builds
+    assert int(modelled.fock_builds) <= 0.8 * int(plain.fock_builds)
