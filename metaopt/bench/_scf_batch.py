@@ -102,6 +102,6 @@ def _ours(symbols: list[str], positions: np.ndarray, basis: str) -> tuple[float,
 
 def _theirs(symbols: list[str], positions: np.ndarray, basis: str) -> tuple[float, float, np.ndarray]:
     case = {"symbols": symbols, "positions": positions.tolist(), "basis": basis}
-    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    one = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
     found = _peers.run(Path(sys.executable), "pyscf_loop.py", json.dumps(case), timeout=600, variables=one)
     return found["integrals"], found["solving"], np.array(found["energies"])

@@ -19,6 +19,7 @@ from ..scf import (
     RESULTS,
     AbstractAccelerator,
     Accelerated,
+    Extrapolation,
     Guarded,
     LearnedAccelerator,
     LearnedGuess,
@@ -56,6 +57,7 @@ _FOLDS = 3
 _SMALL = 40
 _META_STEPS = 60
 _CYCLES = 200
+_PATH = 24
 _APART = 1e-6
 
 
@@ -81,6 +83,8 @@ def _run(families: dict[str, _Family], molecules: dict[str, MolecularCase], step
         )
         claims.append(Claim(f"{name}_cycles_{family.trained}", best, note))
         jax.clear_caches()
+    if families:
+        rows.append(_path(next(iter(families.values()))))
     if molecules:
         more, claim, note, failed = _across(molecules, steps)
         rows, wrong = rows + more, wrong + failed
@@ -158,6 +162,28 @@ def _family(name: str, family: _Family) -> tuple[list[dict[str, Any]], str, int]
     return rows, cost, failed
 
 
+def _path(family: _Family) -> dict[str, Any]:
+    """Along a path on which atoms swing, as in molecular dynamics."""
+    rng = np.random.default_rng(4)
+    middle = _displaced(family, 1, 0.0, seed=0)[0]
+    swings, phases = rng.normal(0, family.moved, middle.shape), rng.uniform(0, 2 * np.pi, middle.shape)
+    positions = np.stack([middle + swings * np.sin(0.1 * t + phases) for t in range(_PATH)])
+    systems = _systems(family, positions)
+    one = [jtu.tree_map(lambda x, t=t: x[t], systems) for t in range(_PATH)]
+    run = eqx.filter_jit(lambda system, guess: solve(system, guess=guess))
+    add = eqx.filter_jit(lambda memory, system, solution: memory.add(system, solution))
+    before = run(one[0], None)
+    memory = Extrapolation.start(one[0], before)
+    cycles = []
+    for system in one[1:]:
+        before, found = run(system, before), run(system, memory)
+        memory = add(memory, system, found)
+        cycles.append((int(run(system, None).cycles), int(before.cycles), int(found.cycles)))
+    names = ("default", "from the last geometry", "extrapolated")
+    means = np.mean(cycles[_PATH // 3 :], axis=0)
+    return {"what": f"a path of {family.molecule}", **dict(zip(names, map(float, means), strict=True))}
+
+
 # Across molecules.
 
 
@@ -192,13 +218,16 @@ def _trained(buckets: list[_Bucket], padded: dict[str, System], left_out: set[st
         if len(names) >= 2 and bucket.functions <= 1.25 * _SMALL:
             families.append(SelfConsistentFields(stack([padded[name] for name in names])))
     learner, seconds = Learner(Accelerated(LearnedAccelerator(CDIIS(), share=1.0))), 0.0
-    where: Any = only(lambda x: x.algorithm.accelerator.network)
+
+    def network(learner: Any) -> Any:
+        return learner.algorithm.accelerator.network
+
     # One family after the other: two independent loops in one program, each with matrix decompositions, can wait for
     # each other's threads forever on a CPU of two cores.
     for family in families:
         result = train(
             learner,
-            MetaProblem(family, MeanLoss(), ConstantHorizon(10), tasks=6, trainable=where),
+            MetaProblem(family, MeanLoss(), ConstantHorizon(10), tasks=6, trainable=only(network)),
             estimator=ES(std=0.1),
             outer=from_optax(optax.adam, learning_rate=0.03),
             steps=steps,

@@ -101,8 +101,11 @@ def test_meta_training_saves_cycles() -> None:
     base = scf.Mixing(rate=0.3)
     learner = metaopt.Learner(scf.Accelerated(scf.LearnedAccelerator(base, hidden_size=3, iterations=3)))
     family = scf.SelfConsistentFields(chains())
-    where: Any = meta.only(lambda x: x.algorithm.accelerator.network)
-    problem = meta.MetaProblem(family, meta.MeanLoss(), meta.ConstantHorizon(6), tasks=2, trainable=where)
+
+    def network(learner: Any) -> Any:
+        return learner.algorithm.accelerator.network
+
+    problem = meta.MetaProblem(family, meta.MeanLoss(), meta.ConstantHorizon(6), tasks=2, trainable=meta.only(network))
     trained = metaopt.meta_train(
         learner,
         problem,
