@@ -91,9 +91,11 @@ def _timed(function: Callable[[], Any]) -> tuple[float, Any]:
 
 def _ours(symbols: list[str], positions: np.ndarray, basis: str) -> tuple[float, float, np.ndarray]:
     atoms = list(zip(symbols, positions[0].tolist(), strict=True))
-    integrals, systems = _timed(
-        lambda: jax.block_until_ready(System.geometries(atoms, positions, basis=basis, max_gib=4.0))
-    )
+    # A second thread would wait for the first in a loop, which takes processor time.
+    with importlib.import_module("pyscf.lib").with_omp_threads(1):
+        integrals, systems = _timed(
+            lambda: jax.block_until_ready(System.geometries(atoms, positions, basis=basis, max_gib=4.0))
+        )
     solving, solutions = _timed(lambda: jax.block_until_ready(_solve(systems)))
     if not bool(jnp.all(solutions.result == RESULTS.converged)):
         raise RuntimeError("A geometry did not converge, so that times cannot be compared.")

@@ -37,6 +37,7 @@ def test_occupations_are_those_of_fermi_and_dirac() -> None:
 
 def test_derivatives_of_densities() -> None:
     def warm(fock: Any, temperature: Any) -> jax.Array:
+        fock = jnp.asarray(fock)
         return smear(fock + fock.swapaxes(-1, -2), (3, 1), jnp.asarray(temperature))
 
     jtest.check_grads(warm, (_matrix(2, 5), jnp.asarray(0.4)), 1, atol=1e-5, rtol=1e-5)
