@@ -135,6 +135,8 @@ DEFAULT: Registry = Registry.of(
             "adiis": "metaopt.scf:ADIIS",
             "switching": "metaopt.scf:Switching",
             "second_order": "metaopt.scf:SecondOrder",
+            "surrogate": "metaopt.scf:Surrogate",
+            "learned_accelerator": "metaopt.scf:LearnedAccelerator",
             "level_shift": "metaopt.scf:LevelShift",
             "damping": "metaopt.scf:Damping",
             "restarted": "metaopt.scf:Restarted",

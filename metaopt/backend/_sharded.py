@@ -60,6 +60,16 @@ class Sharded(AbstractBackend):
     def combine(self, coefficients: Float[Array, " m"], vectors: Float[Array, "m *n"]) -> Float[Array, "*n"]:
         return self.inner.combine(coefficients, vectors)
 
+    def contract_pairs(
+        self, integrals: Float[Array, "pairs pairs"], density: Float[Array, "n n"]
+    ) -> Float[Array, "n n"]:
+        return self.inner.contract_pairs(integrals, density)
+
+    def exchange_of_factors(
+        self, factors: Float[Array, "auxiliary pairs"], density: Float[Array, "n n"]
+    ) -> Float[Array, "n n"]:
+        return self.inner.exchange_of_factors(factors, density)
+
     def _on_parts(
         self, update: Callable[[Any, Sequence[Tensor]], list[Updated]], shared: PyTree, tensors: Sequence[Tensor]
     ) -> list[Updated]:

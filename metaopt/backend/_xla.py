@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from ._network import Network
 from ._observed import Observed, observe
+from ._pairs import contract, exchange
 from ._xla_dense import dense
 from ._xla_tiled import split, tiled
 from ._xla_unrolled import multiply_adds, unrolled
@@ -93,6 +94,16 @@ class XLA(AbstractBackend):
 
     def combine(self, coefficients: Float[Array, " m"], vectors: Float[Array, "m *n"]) -> Float[Array, "*n"]:
         return jnp.tensordot(coefficients, vectors, axes=1, precision=jax.lax.Precision.HIGHEST)
+
+    def contract_pairs(
+        self, integrals: Float[Array, "pairs pairs"], density: Float[Array, "n n"]
+    ) -> Float[Array, "n n"]:
+        return contract(integrals, density)
+
+    def exchange_of_factors(
+        self, factors: Float[Array, "auxiliary pairs"], density: Float[Array, "n n"]
+    ) -> Float[Array, "n n"]:
+        return exchange(factors, density)
 
     def _is_large(self, pointwise: Pointwise, tensor: Observed) -> bool:
         if tensor.size <= self._size:

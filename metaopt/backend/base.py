@@ -158,6 +158,30 @@ class AbstractBackend(eqx.Module):
     def combine(self, coefficients: Float[Array, " m"], vectors: Float[Array, "m *n"]) -> Float[Array, "*n"]:
         r"""The extrapolation $\sum_i c_i v_i$."""
 
+    @abc.abstractmethod
+    def contract_pairs(
+        self, integrals: Float[Array, "pairs pairs"], density: Float[Array, "n n"]
+    ) -> Float[Array, "n n"]:
+        r"""The field of a symmetric density, $V_{ij} = \sum_{kl} (ij|kl) D_{kl}$.
+
+        **Arguments:**
+
+        - `integrals`: $(ij|kl)$ over pairs $i \ge j$ and $k \ge l$, packed row by row.
+        - `density`: $D$.
+        """
+
+    @abc.abstractmethod
+    def exchange_of_factors(
+        self, factors: Float[Array, "auxiliary pairs"], density: Float[Array, "n n"]
+    ) -> Float[Array, "n n"]:
+        r"""The exchange of a symmetric density, $K_{ij} = \sum_{Pkl} B^P_{ik} B^P_{jl} D_{kl}$.
+
+        **Arguments:**
+
+        - `factors`: $B$, with pairs $i \ge k$ packed row by row.
+        - `density`: $D$.
+        """
+
 
 class AbstractPartialBackend(AbstractBackend):
     """A backend that has a form of its own of the network update, and leaves all other kernels to another backend."""
@@ -178,6 +202,16 @@ class AbstractPartialBackend(AbstractBackend):
 
     def combine(self, coefficients: Float[Array, " m"], vectors: Float[Array, "m *n"]) -> Float[Array, "*n"]:
         return self.reference.combine(coefficients, vectors)
+
+    def contract_pairs(
+        self, integrals: Float[Array, "pairs pairs"], density: Float[Array, "n n"]
+    ) -> Float[Array, "n n"]:
+        return self.reference.contract_pairs(integrals, density)
+
+    def exchange_of_factors(
+        self, factors: Float[Array, "auxiliary pairs"], density: Float[Array, "n n"]
+    ) -> Float[Array, "n n"]:
+        return self.reference.exchange_of_factors(factors, density)
 
 
 def per_tensor(x: Float[Array, "..."], shape: tuple[int, ...]) -> Float[Array, "..."]:

@@ -74,6 +74,18 @@ BENCHMARKS: dict[str, Benchmark] = {
         12,
         "extra `quantum`",
     ),
+    "scf-learned": Benchmark(
+        "learned guesses, responses and accelerators on unseen geometries and molecules",
+        "metaopt.bench._scf_learned:run",
+        12,
+        "extra `quantum`",
+    ),
+    "scf-batch": Benchmark(
+        "64 waters and benzenes at once against a loop over PySCF, with and without integrals",
+        "metaopt.bench._scf_batch:run",
+        3,
+        "extra `quantum`",
+    ),
     "scf-dft": Benchmark(
         "Kohn-Sham energies of 6 molecules with LDA, PBE and B3LYP against PySCF on the same grid",
         "metaopt.bench._scf_dft:run",

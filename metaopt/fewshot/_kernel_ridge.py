@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import jax.scipy.linalg as jsl
 from jaxtyping import Array, Bool, Float
 
+from .._core._kernels import correlations
 from .._core._numbers import number
-from ._predictor import AbstractPredictor, Weights, correlations
+from ._predictor import AbstractPredictor, Weights
 
 
 class KernelRidge(AbstractPredictor):

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ._predictor import AbstractPredictor, Weights, correlations
+from .._core._kernels import correlations
+from ._predictor import AbstractPredictor, Weights
 
 
 class NearestNeighbor(AbstractPredictor):

@@ -3,7 +3,6 @@
 import abc
 
 import equinox as eqx
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 
@@ -38,9 +37,3 @@ class AbstractPredictor(eqx.Module):
         - `filled`: which rows hold a problem; at least one does.
         - `query`: those of the new problem, divided by their scales.
         """
-
-
-def correlations(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m"]:
-    r"""The squared-exponential kernel $\exp(-\frac12 \lVert a_i - b_j \rVert^2)$."""
-    # Not by the product of both, which cancels for points that are near each other.
-    return jnp.exp(-0.5 * jnp.sum(jnp.square(a[:, None, :] - b[None, :, :]), axis=-1))

@@ -11,10 +11,11 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float, Inexact, Int, PRNGKeyArray, PyTree
 
 from .._core import AbstractTask
+from .._core._kernels import correlations
 from .._core._numbers import check_counts
 from .._core._trees import all_finite, compute_dtype, path_name, select
 from ._kernel_ridge import KernelRidge
-from ._predictor import AbstractPredictor, correlations
+from ._predictor import AbstractPredictor
 from ._transfer import Rule, Rules, check_structure, checked_rules, transfer
 
 

@@ -6,14 +6,14 @@ from jaxtyping import Array, Float
 from ._operator import Operator
 from ._orbitals import occupy
 from ._results import Solution
-from .base import Matrices
+from .base import AbstractGuess, Matrices
 
 
 GUESSES = ("natural", "superposition", "core")
 
 
 def initial(
-    operator: Operator, root: Float[Array, "n n"], guess: str | Solution | Float[Array, "..."] | None
+    operator: Operator, root: Float[Array, "n n"], guess: str | AbstractGuess | Solution | Float[Array, "..."] | None
 ) -> Matrices:
     """Densities in the orthonormal basis of an operator, whose overlap has the square root `root`."""
     system = operator.system
@@ -21,6 +21,8 @@ def initial(
     if guess is None:
         # The spins of an open shell would share natural orbitals, which is far from what they are in a metal.
         guess = "core" if system.guess is None else "natural" if system.restricted else "superposition"
+    if isinstance(guess, AbstractGuess):
+        return guess.projectors(operator, root)
     if isinstance(guess, str):
         if guess not in GUESSES:
             names = ", ".join(f"`{name}`" for name in GUESSES)

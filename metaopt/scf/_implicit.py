@@ -52,6 +52,26 @@ def attached(system: System, orbitals: Matrices, energies: Float[Array, "spin n"
     return values(arrays, *stopped)
 
 
+def unattached(system: System, plain: Plain) -> Plain:
+    """Energy, density and Fock matrix of a solution at a temperature, which refuse to be differentiated."""
+    arrays, _ = eqx.partition(system, eqx.is_inexact_array)
+
+    @jax.custom_jvp
+    def values(arrays: Any, plain: Plain) -> Plain:
+        del arrays
+        return plain
+
+    @values.defjvp
+    def _(primals: Any, tangents: Any) -> tuple[Plain, Plain]:
+        del primals, tangents
+        raise NotImplementedError(
+            "Solutions at a temperature cannot be differentiated yet. Differentiate `metaopt.scf.unroll`, or solve "
+            "without a `temperature`."
+        )
+
+    return values(arrays, jtu.tree_map(jax.lax.stop_gradient, plain))
+
+
 def _turned(system: System, orbitals: Matrices, rotation: Matrices) -> Matrices:
     """Orbitals that are orthonormal in the system, and rotated, as far as first derivatives go."""
     metric = dagger(orbitals) @ system.overlap @ orbitals

@@ -1,48 +1,14 @@
 """Coulomb and exchange matrices from integrals over pairs of functions."""
 
-import math
-
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..backend import XLA, AbstractBackend
+from ..backend._pairs import doubled, functions, pack, pairs, positions, squares, unpack
 from .base import AbstractInteraction
-
-
-def pairs(n: int) -> int:
-    """The number of pairs of `n` functions."""
-    return n * (n + 1) // 2
-
-
-def functions(pairs: int) -> int | None:
-    """The number of functions that have so many pairs, if there is one."""
-    n = (math.isqrt(8 * pairs + 1) - 1) // 2
-    return n if n * (n + 1) // 2 == pairs else None
-
-
-def positions(n: int) -> np.ndarray:
-    """Where in a packed vector each element of a symmetric matrix is found."""
-    found = np.zeros((n, n), np.int32)
-    rows, columns = np.tril_indices(n)
-    found[rows, columns] = found[columns, rows] = np.arange(rows.size)
-    return found
-
-
-def pack(matrix: Float[Array, "*batch n n"]) -> Float[Array, "*batch pairs"]:
-    rows, columns = np.tril_indices(matrix.shape[-1])
-    return matrix[..., rows, columns]
-
-
-def unpack(packed: Float[Array, "*batch pairs"]) -> Float[Array, "*batch n n"]:
-    n = functions(packed.shape[-1])
-    assert n is not None
-    return packed[..., positions(n)]
-
-
-def _doubled(n: int) -> np.ndarray:
-    """How often an element of the lower triangle stands in the whole matrix."""
-    rows, columns = np.tril_indices(n)
-    return np.where(rows == columns, 1.0, 2.0)
 
 
 class PairPacked(AbstractInteraction):
@@ -50,22 +16,29 @@ class PairPacked(AbstractInteraction):
 
     - `direct`: $(ij|kl)$.
     - `crossed`: $((ik|jl) + (il|jk)) / 2$.
+    - `backend`: whose kernel contracts them.
     """
 
     direct: Float[Array, "pairs pairs"]
     crossed: Float[Array, "pairs pairs"]
+    backend: AbstractBackend = eqx.field(static=True, default_factory=XLA)
 
     def coulomb(self, density: Float[Array, "n n"]) -> Float[Array, "n n"]:
-        return unpack(self.direct @ (pack(density) * _doubled(density.shape[-1])))
+        return self.backend.contract_pairs(self.direct, density)
 
     def exchange(self, density: Float[Array, "n n"]) -> Float[Array, "n n"]:
-        return unpack(self.crossed @ (pack(density) * _doubled(density.shape[-1])))
+        return self.backend.contract_pairs(self.crossed, density)
+
+    def monopoles(self) -> Float[Array, "n n"]:
+        own = squares(self.direct.shape[-1])
+        return self.direct[own[:, None], own[None]]
 
 
 class DensityFitted(AbstractInteraction):
     r"""Integrals as a sum of products, $(ij|kl) \approx \sum_P B^P_{ij} B^P_{kl}$.
 
     - `factors`: $B$, with pairs packed.
+    - `backend`: whose kernel contracts them.
 
     ??? cite "Reference"
 
@@ -79,15 +52,18 @@ class DensityFitted(AbstractInteraction):
     """
 
     factors: Float[Array, "auxiliary pairs"]
+    backend: AbstractBackend = eqx.field(static=True, default_factory=XLA)
 
     def coulomb(self, density: Float[Array, "n n"]) -> Float[Array, "n n"]:
-        weights = self.factors @ (pack(density) * _doubled(density.shape[-1]))
+        weights = self.factors @ (pack(density) * doubled(density.shape[-1]))
         return unpack(weights @ self.factors)
 
     def exchange(self, density: Float[Array, "n n"]) -> Float[Array, "n n"]:
-        full = unpack(self.factors)
-        half = full @ density
-        return jnp.einsum("pik,pjk->ij", half, full)
+        return self.backend.exchange_of_factors(self.factors, density)
+
+    def monopoles(self) -> Float[Array, "n n"]:
+        own = self.factors[:, squares(self.factors.shape[-1])]
+        return own.T @ own
 
 
 def crossed(direct: Float[np.ndarray, "pairs pairs"]) -> Float[np.ndarray, "pairs pairs"]:
@@ -119,6 +95,24 @@ def unfold(repulsion: Float[np.ndarray, "..."], n: int) -> Float[np.ndarray, "pa
         f"Two-electron integrals of {n} functions have shape {(n,) * 4}, {(size, size)} over pairs i >= j, or "
         f"{(pairs(size),)} over pairs of pairs, but {repulsion.shape} was given."
     )
+
+
+def unpacked(repulsion: Float[Array, "geometries packed"], n: int) -> PairPacked:
+    """The interactions of many geometries, stacked, from integrals whose pairs of pairs are packed."""
+    rows, columns = np.tril_indices(n)
+    place, pair = positions(n), positions(pairs(n))
+    first = pair[place[rows[:, None], rows[None]], place[columns[:, None], columns[None]]]
+    second = pair[place[rows[:, None], columns[None]], place[columns[:, None], rows[None]]]
+    return _gathered(repulsion, pair, first, second)
+
+
+@jax.jit
+def _gathered(packed: Float[Array, "geometries packed"], pair: Array, first: Array, second: Array) -> PairPacked:
+    def one(x: Float[Array, " packed"]) -> PairPacked:
+        direct, a, b = (x.at[index].get(mode="promise_in_bounds") for index in (pair, first, second))
+        return PairPacked(direct, 0.5 * (a + b))
+
+    return jax.lax.map(one, packed)
 
 
 def bytes_needed(n: int, auxiliary: int | None) -> float:

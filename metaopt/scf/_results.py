@@ -41,6 +41,8 @@ class Solution(eqx.Module):
     - `cycles`: how many densities were made after the first.
     - `fock_builds`: how many Fock matrices were built, that of the guess and those inside of the accelerator included.
     - `result`: a member of [`metaopt.scf.RESULTS`][].
+    - `occupations`: electrons in each orbital, of at most one; whole numbers without a temperature.
+    - `entropy`: of these, in units of the Boltzmann constant: the free energy is `energy - temperature * entropy`.
     """
 
     energy: Float[Array, ""]
@@ -53,3 +55,5 @@ class Solution(eqx.Module):
     cycles: Int[Array, ""]
     fock_builds: Int[Array, ""]
     result: RESULTS
+    occupations: Float[Array, "spin n"]
+    entropy: Float[Array, ""]

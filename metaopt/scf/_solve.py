@@ -5,19 +5,20 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._core import AbstractAlgorithm
 from .._core._numbers import check_counts
 from .._core._trees import all_finite, select
 from ._guess import initial
-from ._implicit import attached
+from ._implicit import attached, unattached
 from ._operator import Operator, loewdin
-from ._orbitals import commutator, occupy, semicanonical
+from ._orbitals import commutator, dagger, mixing_entropy, occupied, semicanonical
 from ._results import RESULTS, Solution
 from ._switching import Switching
 from ._system import DEPENDENT, System, require_double
-from .base import Matrices, Signal, hidden_builds
+from .base import AbstractGuess, Matrices, Signal, hidden_builds
 
 
 # So many changes of the energy in a row that go up and down in turns are an oscillation.
@@ -48,11 +49,12 @@ def solve(
     system: System,
     accelerator: AbstractAlgorithm[Any, Any, Any] | None = None,
     *,
-    guess: str | Solution | Float[Array, "..."] | None = None,
+    guess: str | AbstractGuess | Solution | Float[Array, "..."] | None = None,
     max_cycles: int = 100,
     energy_tolerance: float = 1e-9,
     gradient_tolerance: float = 1e-5,
     throw: bool = False,
+    progress: bool = False,
 ) -> Solution:
     r"""Solve the self-consistent field equations.
 
@@ -73,11 +75,13 @@ def solve(
     - `guess`: where to begin: `"natural"`, the natural orbitals of the system's density that hold most electrons, which
         is the default of restricted systems that have one; `"superposition"`, that density as it is, the default of
         unrestricted ones; `"core"`, the orbitals of the one-electron Hamiltonian, the default of systems without; a
-        density, or an earlier solution of a system of the same size.
+        density, an earlier solution of a system of the same size, or a rule such as a
+        [`metaopt.scf.LearnedGuess`][].
     - `max_cycles`: the budget, at least 1.
     - `energy_tolerance`: of the change of the energy, in hartree.
     - `gradient_tolerance`: of the norm of the derivative by rotations of orbitals.
     - `throw`: raise on failure (a runtime error with the advice of the result) instead of reporting it.
+    - `progress`: print a line for each cycle, also from inside of compiled programs.
 
     **Returns:**
 
@@ -97,7 +101,7 @@ def solve(
     operator, root, smallest = loewdin(fixed)
     start = initial(operator, root, guess)
     start = jax.lax.stop_gradient(start)
-    loop = _run(operator, accelerator, start, max_cycles, energy_tolerance, gradient_tolerance)
+    loop = _run(operator, accelerator, start, max_cycles, energy_tolerance, gradient_tolerance, progress)
     solution = _conclude(system, operator, root, smallest, loop)
     return solution.result.error_if(solution, solution.result != RESULTS.converged) if throw else solution
 
@@ -116,6 +120,11 @@ def signal(operator: Operator, point: Point) -> Signal:
     return Signal(point.residual, point.density, point.energy, weight, operator)
 
 
+def _tell(cycle: Any, bits: Any) -> None:
+    energy, norm = np.ascontiguousarray(bits, np.int32).view(np.float64).ravel()
+    print(f"cycle {int(cycle)}: energy {energy:.10f}, gradient {norm:.2e}", flush=True)
+
+
 def _run(
     operator: Operator,
     accelerator: AbstractAlgorithm[Any, Any, Any],
@@ -123,6 +132,7 @@ def _run(
     max_cycles: int,
     energy_tolerance: float,
     gradient_tolerance: float,
+    progress: bool,
 ) -> _Loop:
     point = look(operator, start)
     state = accelerator.init(point.fock)
@@ -137,12 +147,16 @@ def _run(
         old: _Loop = eqx.combine(dynamic, static)
         seen = signal(operator, old.point)
         state, fock = accelerator.step(old.state, old.point.fock, seen, value=old.point.energy)
-        point = look(operator, occupy(fock, operator.system.counts))
+        point = look(operator, operator.system.occupy(fock))
         change = point.energy - old.point.energy
         finite = all_finite(point)
         met = (jnp.abs(change) < energy_tolerance) & (point.gradient_norm < gradient_tolerance)
         turns = jnp.where(change * old.change < 0, old.turns + 1, 0).astype(jnp.int32)
         cycle = old.cycle + 1
+        if progress:
+            # As bits: where callbacks run, double precision may not be switched on.
+            bits = jax.lax.bitcast_convert_type(jnp.stack([point.energy, point.gradient_norm]), jnp.int32)
+            jax.debug.callback(_tell, cycle, bits)
         new = _Loop(point, state, change, turns, cycle, met & finite, finite)
         kept = eqx.tree_at(lambda x: (x.cycle, x.finite, x.state), old, (cycle, finite, state))
         return eqx.filter(select(finite, new, kept), eqx.is_array)
@@ -158,10 +172,17 @@ def _conclude(
     result = RESULTS.where(loop.met, RESULTS.converged, result)
     result = RESULTS.where(loop.finite, result, RESULTS.diverged)
     result = RESULTS.where(smallest < DEPENDENT, RESULTS.dependent, result)
-    orbitals, energies = semicanonical(point.fock, point.density, system.counts)
-    orbitals = operator.basis @ orbitals
     plain = point.energy, operator.out_of(point.density), root @ point.fock @ root
-    energy, density, fock = attached(system, orbitals, energies, plain)
+    if system.temperature is None:
+        orbitals, energies = semicanonical(point.fock, point.density, system.counts)
+        occupations = occupied(system.functions, system.counts)
+        orbitals = operator.basis @ orbitals
+        energy, density, fock = attached(system, orbitals, energies, plain)
+    else:
+        energies, orbitals = jnp.linalg.eigh(point.fock)
+        occupations = jnp.diagonal(dagger(orbitals) @ point.density @ orbitals, axis1=-2, axis2=-1)
+        orbitals = operator.basis @ orbitals
+        energy, density, fock = unattached(system, plain)
     return Solution(
         energy=energy,
         density=density,
@@ -173,4 +194,6 @@ def _conclude(
         cycles=loop.cycle,
         fock_builds=1 + loop.cycle + hidden_builds(loop.state),
         result=result,
+        occupations=occupations,
+        entropy=system.weight * mixing_entropy(occupations),
     )

@@ -13,8 +13,10 @@ from jaxtyping import Array, Float
 
 from ..backend import find, unusable
 from ._density_functionals import Grid
-from ._interactions import check_size, interaction
-from ._orbitals import symmetric
+from ._geometry import Geometry
+from ._interactions import check_size, interaction, unpacked
+from ._norms import positive
+from ._orbitals import occupy, smear, symmetric
 from .base import AbstractFunctional, AbstractIntegrals, AbstractInteraction, Matrices
 
 
@@ -37,6 +39,8 @@ class System(eqx.Module):
     - `electrons`: the numbers of electrons of spin up and down.
     - `restricted`: whether both spins share their orbitals.
     - `functional`, `grid`: for density functionals, and where their energy is summed.
+    - `geometry`: where the atoms are and what functions they carry, which learned guesses need to know.
+    - `temperature`: of the electrons, in hartree; without, the lowest orbitals are filled.
     """
 
     overlap: Float[Array, "n n"]
@@ -48,10 +52,16 @@ class System(eqx.Module):
     restricted: bool = eqx.field(static=True)
     functional: AbstractFunctional | None = None
     grid: Grid | None = None
+    geometry: Geometry | None = None
+    temperature: Float[Array, ""] | None = None
 
     def __check_init__(self) -> None:
         if (self.functional is None) != (self.grid is None):
             raise ValueError("A `functional` needs a `grid` to be summed on, and a `grid` is for a `functional`.")
+        if self.geometry is not None and self.geometry.functions != self.functions:
+            raise ValueError(
+                f"The shells of `geometry` have {self.geometry.functions} functions, but there are {self.functions}."
+            )
 
     @classmethod
     def from_arrays(
@@ -190,10 +200,82 @@ class System(eqx.Module):
             guess=found.guess,
             max_gib=max_gib,
         )
+        if found.positions is not None:
+            geometry = Geometry(jnp.asarray(found.positions), found.elements, found.shells)
+            system = dataclasses.replace(system, geometry=geometry)
         if functional is None or found.weights is None or found.orbitals is None:
             return system
         points = Grid(jnp.asarray(found.weights), jnp.asarray(found.orbitals))
         return dataclasses.replace(system, functional=functional, grid=points)
+
+    @classmethod
+    def geometries(
+        cls,
+        molecule: Any,
+        positions: Any,
+        *,
+        basis: Any = "sto-3g",
+        charge: int = 0,
+        spin: int | None = None,
+        unit: str = "angstrom",
+        restricted: bool | None = None,
+        max_gib: float = 8.0,
+    ) -> "System":
+        """Make systems of many geometries of one molecule, stacked, with integrals from PySCF (extra `quantum`).
+
+        The molecule is read once, atoms are solved once for the guess, and integrals are unpacked on the device: this
+        is several times faster than [`metaopt.scf.System.from_pyscf`][] for each and [`metaopt.scf.stack`][].
+
+        **Arguments:**
+
+        - `molecule`, `basis`, `charge`, `spin`, `unit`, `restricted`, `max_gib`: as those of
+            [`metaopt.scf.System.from_pyscf`][], and `max_gib` for all together.
+        - `positions`: where the atoms are in each geometry, `[geometries, atoms, 3]`, in `unit`.
+
+        **Returns:**
+
+        Systems with a leading axis, for `eqx.filter_vmap`.
+
+        **Raises:**
+
+        - `ModuleNotFoundError`: if PySCF is missing.
+        - `ValueError`: for positions of another shape, and whatever [`metaopt.scf.System.from_pyscf`][] refuses.
+        """
+        require_double()
+        at = np.asarray(positions, np.float64)
+        if at.ndim != 3 or at.shape[-1] != 3 or not at.size:
+            raise ValueError(f"`positions` must have shape [geometries, atoms, 3], but {list(at.shape)} was given.")
+        found = _provider().geometries(
+            molecule,
+            at,
+            basis=basis,
+            charge=charge,
+            spin=spin,
+            unit=unit,
+            restricted=restricted,
+            limit=max_gib * 2**30,
+        )
+        for overlap in found.overlap:
+            check_overlap(overlap)
+        up, down = found.electrons
+
+        # Each by itself, so that shapes are those of one system.
+        def one(overlap: Array, core: Array, repulsion: AbstractInteraction, nuclear: Array, at: Array) -> "System":
+            return cls(
+                overlap=overlap,
+                core=core,
+                interaction=repulsion,
+                nuclear_energy=nuclear,
+                guess=jnp.asarray(found.guess),
+                electrons=found.electrons,
+                restricted=up == down if restricted is None else restricted,
+                geometry=Geometry(at, found.elements, found.shells),
+            )
+
+        interactions = unpacked(jnp.asarray(found.repulsion), found.overlap.shape[-1])
+        arrays = (jnp.asarray(x) for x in (found.overlap, found.core, found.nuclear_energy, found.positions))
+        overlap, core, nuclear, at = arrays
+        return jax.vmap(one)(overlap, core, interactions, nuclear, at)
 
     @property
     def functions(self) -> int:
@@ -238,6 +320,23 @@ class System(eqx.Module):
             return fock, energy
         extra, potential = jax.value_and_grad(self._functional_energy)(density)
         return fock + symmetric(potential) / self.weight, energy + extra
+
+    def occupy(self, fock: Matrices) -> Matrices:
+        """The densities of Fock matrices in an orthonormal basis: of the lowest orbitals, or with fractional
+        occupations at the temperature."""
+        if self.temperature is None:
+            return occupy(fock, self.counts)
+        return smear(fock, self.counts, self.temperature)
+
+    def smeared(self, temperature: float | Float[Array, ""]) -> "System":
+        """The same with electrons at a temperature, in hartree, so that orbitals near the highest occupied one are
+        filled in part. The number of electrons of each spin is kept.
+
+        **Raises:**
+
+        - `ValueError`: if it is not positive.
+        """
+        return dataclasses.replace(self, temperature=positive(temperature).astype(self.overlap.dtype))
 
     def unrestricted(self) -> "System":
         """The same with orbitals of each spin of their own."""

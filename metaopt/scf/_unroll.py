@@ -11,11 +11,10 @@ from .._core import AbstractAlgorithm
 from .._core._numbers import check_counts
 from ._guess import initial
 from ._operator import loewdin
-from ._orbitals import occupy
 from ._results import Solution
 from ._solve import look, signal
 from ._system import System, require_double
-from .base import hidden_builds
+from .base import AbstractGuess, hidden_builds
 
 
 class Trajectory(eqx.Module):
@@ -38,7 +37,7 @@ def unroll(
     accelerator: AbstractAlgorithm[Any, Any, Any],
     *,
     cycles: int,
-    guess: str | Solution | Float[Array, "..."] | None = None,
+    guess: str | AbstractGuess | Solution | Float[Array, "..."] | None = None,
 ) -> Trajectory:
     """Run a fixed number of cycles, whether or not they converge.
 
@@ -68,7 +67,7 @@ def unroll(
     def body(dynamic: Any, _: None) -> tuple[Any, Any]:
         old, state = eqx.combine(dynamic, static)
         state, fock = accelerator.step(state, old.fock, signal(operator, old), value=old.energy)
-        point = look(operator, occupy(fock, system.counts))
+        point = look(operator, system.occupy(fock))
         seen = point.energy, point.gradient_norm, hidden_builds(state)
         return eqx.filter((point, state), eqx.is_array), seen
 

@@ -29,6 +29,10 @@ class AbstractInteraction(eqx.Module):
     def exchange(self, density: Float[Array, "n n"]) -> Float[Array, "n n"]:
         r"""$K_{ij} = \sum_{kl} (ik|jl) D_{kl}$ of a symmetric density."""
 
+    @abc.abstractmethod
+    def monopoles(self) -> Float[Array, "n n"]:
+        r"""$(ii|jj)$, the repulsion of the squares of functions."""
+
 
 Field = Float[Array, " points"]
 
@@ -47,8 +51,20 @@ class AbstractFunctional(eqx.Module):
         density of each spin and of their sum."""
 
 
+class AbstractGuess(eqx.Module):
+    """A rule that finds densities to begin with."""
+
+    @abc.abstractmethod
+    def projectors(self, operator: Any, root: Float[Array, "n n"]) -> Matrices:
+        """The projectors onto the orbitals to begin with, in the orthonormal basis of a [`metaopt.scf.Operator`][],
+        whose overlap has the square root `root`."""
+
+
 class AbstractOperator(eqx.Module):
     """The mean field of a system in an orthonormal basis, for accelerators that build Fock matrices of their own."""
+
+    system: eqx.AbstractVar[Any]
+    """The [`metaopt.scf.System`][]."""
 
     @abc.abstractmethod
     def fock(self, density: Matrices) -> tuple[Matrices, Float[Array, ""]]:
@@ -98,6 +114,25 @@ class AbstractAccelerator(AbstractAlgorithm[S, Matrices, Signal]):
     """
 
 
+class Geometries(NamedTuple):
+    """What a provider says of many geometries of one molecule, each array with a leading axis.
+
+    - `overlap`, `core`, `nuclear_energy`, `positions`: as in a [`metaopt.scf.Molecule`][].
+    - `repulsion`: $(ij|kl)$ with $i \\ge j$, $k \\ge l$ and $ij \\ge kl$, pairs of pairs packed row by row.
+    - `electrons`, `guess`, `elements`, `shells`: what is the same for all; a guess that is a sum of atoms is.
+    """
+
+    overlap: Float[np.ndarray, "geometries n n"]
+    core: Float[np.ndarray, "geometries n n"]
+    repulsion: Float[np.ndarray, "geometries packed"]
+    nuclear_energy: Float[np.ndarray, " geometries"]
+    positions: Float[np.ndarray, "geometries atoms 3"]
+    electrons: tuple[int, int]
+    guess: Float[np.ndarray, "n n"]
+    elements: tuple[str, ...]
+    shells: tuple[tuple[int, int], ...]
+
+
 class Molecule(NamedTuple):
     """What a provider says of a molecule, in atomic units.
 
@@ -108,6 +143,7 @@ class Molecule(NamedTuple):
     - `nuclear_energy`, `electrons`: of spin up and down.
     - `guess`: a density of all electrons to begin with.
     - `weights`, `orbitals`: of a grid, the volumes of its points, and the functions there with their derivatives.
+    - `positions`, `elements`, `shells`: what a [`metaopt.scf.Geometry`][] is made of, if functions are spherical.
     """
 
     overlap: Float[np.ndarray, "n n"]
@@ -119,6 +155,9 @@ class Molecule(NamedTuple):
     guess: Float[np.ndarray, "n n"] | None
     weights: Float[np.ndarray, " points"] | None = None
     orbitals: Float[np.ndarray, "4 points n"] | None = None
+    positions: Float[np.ndarray, "atoms 3"] | None = None
+    elements: tuple[str, ...] = ()
+    shells: tuple[tuple[int, int], ...] = ()
 
 
 class AbstractIntegrals(AbstractPartialBackend):
@@ -149,4 +188,28 @@ class AbstractIntegrals(AbstractPartialBackend):
         **Raises:**
 
         - `ValueError`: for a molecule that makes no sense or is too large.
+        """
+
+    @abc.abstractmethod
+    def geometries(
+        self,
+        atoms: Any,
+        positions: Float[np.ndarray, "geometries atoms 3"],
+        *,
+        basis: Any,
+        charge: int,
+        spin: int | None,
+        unit: str,
+        restricted: bool | None,
+        limit: float,
+    ) -> Geometries:
+        """Compute what calculations of many geometries need.
+
+        **Arguments:** those of [`metaopt.scf.System.geometries`][], with `limit` the bytes that integrals may take.
+
+        **Returns:** the [`metaopt.scf.Geometries`][].
+
+        **Raises:**
+
+        - `ValueError`: for a molecule that makes no sense or is too large, or functions that are not spherical.
         """

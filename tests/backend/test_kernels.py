@@ -39,3 +39,17 @@ def test_gram_matrices_of_sharded_arrays_need_one_small_sum(getkey: Callable[[],
     compiled = gram.lower(spread).compile()
     assert "all-gather" not in (compiled.as_text() or "all-gather")
     np.testing.assert_allclose(compiled(spread), gram(vectors), rtol=1e-5, atol=1e-4)
+
+
+def test_contractions_over_pairs(x64: None, getkey: Callable[[], Array]) -> None:
+    factors = jr.normal(getkey(), (5, 4, 4))
+    factors = factors + factors.swapaxes(1, 2)
+    density = jr.normal(getkey(), (4, 4))
+    density = density + density.T
+    integrals = np.einsum("pij,pkl->ijkl", factors, factors)
+    rows, columns = np.tril_indices(4)
+    packed = jnp.asarray(integrals[rows, columns][:, rows, columns])
+    wanted = np.einsum("ijkl,kl->ij", integrals, density)
+    np.testing.assert_allclose(jax.jit(XLA().contract_pairs)(packed, density), wanted, rtol=1e-12, atol=1e-12)
+    found = jax.jit(XLA().exchange_of_factors)(factors[:, rows, columns], density)
+    np.testing.assert_allclose(found, np.einsum("ikjl,kl->ij", integrals, density), rtol=1e-12, atol=1e-12)

@@ -5,6 +5,7 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import jax.tree_util as jtu
 import numpy as np
 import pytest
 
@@ -93,3 +94,25 @@ def test_a_missing_program_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"PySCF is not installed. Install the extra: `pip install metaopt\["):
         scf.System.from_pyscf(WATER)
+
+
+def test_many_geometries_are_those_one_by_one() -> None:
+    places = np.array([[0.0, 0.0, 0.1178], [0.0, 0.7555, -0.4712], [0.0, -0.7555, -0.4712]])
+    moved = places + np.random.default_rng(0).normal(0, 0.05, (3, 3, 3))
+    many = scf.System.geometries(WATER, moved, basis="6-31g")
+    one = scf.System.from_pyscf(list(zip("OHH", moved[1].tolist(), strict=True)), basis="6-31g")
+    for name in ("overlap", "core", "interaction", "nuclear_energy", "guess"):
+        found, wanted = (jtu.tree_leaves(getattr(x, name)) for x in (many, one))
+        for a, b in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(a[1], b, atol=1e-10)
+    assert many.electrons == one.electrons and many.restricted == one.restricted
+    assert many.geometry is not None and one.geometry is not None
+    np.testing.assert_allclose(many.geometry.positions[1], one.geometry.positions, atol=1e-12)
+    assert many.geometry.shells == one.geometry.shells
+
+
+def test_positions_of_geometries_are_checked() -> None:
+    with pytest.raises(ValueError, match=r"\[geometries, atoms, 3\], but \[3, 3\]"):
+        scf.System.geometries(WATER, np.zeros((3, 3)))
+    with pytest.raises(ValueError, match="coincide"):
+        scf.System.geometries(WATER, np.zeros((1, 3, 3)))

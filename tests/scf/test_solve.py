@@ -196,3 +196,10 @@ def test_degenerate_orbitals_have_finite_derivatives() -> None:
         return jnp.sum(scf.unroll(changed, scf.CDIIS(), cycles=3).energies)
 
     assert jnp.all(jnp.isfinite(jax.grad(energy)(system.core)))
+
+
+def test_progress_says_each_cycle(capfd: pytest.CaptureFixture[str]) -> None:
+    found = eqx.filter_jit(lambda s: scf.solve(s, progress=True))(hydrogens(0.0, 1.5, 3.4, 5.0))
+    jax.effects_barrier()
+    lines = capfd.readouterr().out.splitlines()
+    assert len(lines) == int(found.cycles) and f"energy {float(found.energy):.10f}" in lines[-1]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from pyscf import df, dft, gto
 
-from metaopt.scf import Molecule, check_pairing, check_size
+from metaopt.scf import Geometries, Molecule, check_pairing, check_size
 
 from ._guess import density
 
@@ -46,7 +46,60 @@ def molecule(
         guess=None if guess is None else density(mol, guess),
         weights=weights,
         orbitals=orbitals,
+        positions=None if mol.cart else mol.atom_coords(),
+        elements=tuple(mol.atom_symbol(i) for i in range(mol.natm)),
+        shells=_shells(mol),
     )
+
+
+def geometries(
+    atoms: Any,
+    positions: np.ndarray,
+    basis: Any,
+    charge: int,
+    spin: int | None,
+    unit: str,
+    restricted: bool | None,
+    limit: float,
+) -> Geometries:
+    """What calculations of many geometries need. The molecule is read once, and then moved."""
+    mol = atoms.copy() if isinstance(atoms, gto.Mole) else _build(atoms, basis, charge, spin, unit)
+    up, down = (int(count) for count in mol.nelec)
+    check_pairing((up, down), up == down if restricted is None else restricted)
+    if mol.cart or mol.has_ecp():
+        raise ValueError("Many geometries at once need spherical functions and all electrons. Make systems one by one.")
+    check_size(mol.nao, None, limit / max(len(positions), 1))
+    charges = mol.atom_charges().astype(float)
+    near = np.triu_indices(mol.natm, 1)
+    rows = []
+    for given in positions:
+        mol.set_geom_(given, unit=unit)
+        _check_positions(mol)
+        at = mol.atom_coords()
+        apart = np.linalg.norm(at[near[0]] - at[near[1]], axis=-1)
+        nuclear = np.sum(charges[near[0]] * charges[near[1]] / apart)
+        rows.append((mol.intor("int1e_ovlp"), _core(mol), mol.intor("int2e", aosym="s8"), nuclear, at))
+    overlap, core, repulsion, nuclear_energy, places = (np.stack(column) for column in zip(*rows, strict=True))
+    return Geometries(
+        overlap=overlap,
+        core=core,
+        repulsion=repulsion,
+        nuclear_energy=nuclear_energy,
+        positions=places,
+        electrons=(up, down),
+        # Atoms that are put together do not change when they are moved.
+        guess=density(mol, "minao"),
+        elements=tuple(mol.atom_symbol(i) for i in range(mol.natm)),
+        shells=_shells(mol),
+    )
+
+
+def _shells(mol: gto.Mole) -> tuple[tuple[int, int], ...]:
+    """The atom and the angular momentum of each contracted shell."""
+    found = []
+    for shell in range(mol.nbas):
+        found += [(int(mol.bas_atom(shell)), int(mol.bas_angular(shell)))] * int(mol.bas_nctr(shell))
+    return tuple(found)
 
 
 def _build(atoms: Any, basis: Any, charge: int, spin: int | None, unit: str) -> gto.Mole:

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import equinox as eqx
+import numpy as np
 from jaxtyping import Array, Float
 
 from metaopt.backend import XLA, AbstractBackend, Network, Pointwise, Tensor, Updated
-from metaopt.scf import AbstractIntegrals, Molecule
+from metaopt.scf import AbstractIntegrals, Geometries, Molecule
 
 
 T = TypeVar("T")
@@ -52,6 +53,22 @@ class PySCF(AbstractIntegrals):
         from ._molecule import molecule
 
         return molecule(atoms, basis, charge, spin, unit, restricted, fitted, guess, grid, limit)
+
+    def geometries(
+        self,
+        atoms: Any,
+        positions: Float[np.ndarray, "geometries atoms 3"],
+        *,
+        basis: Any,
+        charge: int,
+        spin: int | None,
+        unit: str,
+        restricted: bool | None,
+        limit: float,
+    ) -> Geometries:
+        from ._molecule import geometries
+
+        return geometries(atoms, positions, basis, charge, spin, unit, restricted, limit)
 
     def network_update(
         self, pointwise: Pointwise, network: Network, context: Float[Array, " context"], tensors: Sequence[Tensor]

@@ -46,3 +46,13 @@ class Sample(AbstractBackend):
 
     def combine(self, coefficients: Float[Array, " m"], vectors: Float[Array, "m *n"]) -> Float[Array, "*n"]:
         return self.inner.combine(coefficients, vectors)
+
+    def contract_pairs(
+        self, integrals: Float[Array, "pairs pairs"], density: Float[Array, "n n"]
+    ) -> Float[Array, "n n"]:
+        return self.inner.contract_pairs(integrals, density)
+
+    def exchange_of_factors(
+        self, factors: Float[Array, "auxiliary pairs"], density: Float[Array, "n n"]
+    ) -> Float[Array, "n n"]:
+        return self.inner.exchange_of_factors(factors, density)
