@@ -1,8 +1,7 @@
 """The largest of the weighted objectives."""
 
-from typing import Any, ClassVar
+from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -35,7 +34,6 @@ class Chebyshev(AbstractCombiner):
         ```
     """
 
-    random: ClassVar[bool] = False
     inner: AbstractAlgorithm[Any, Any, Any]
     weights: Float[Array, " m"] | None
     ideal: Float[Array, " m"] | None
@@ -64,11 +62,17 @@ class Chebyshev(AbstractCombiner):
         - `ValueError`: if `smoothing` is not positive.
         """
         if isinstance(smoothing, int | float) and not smoothing > 0:
-            raise ValueError(f"`smoothing` must be positive, but {smoothing} was given. Leave it out for a plain maximum.")
+            raise ValueError(
+                f"`smoothing` must be positive, but {smoothing} was given. Leave it out for a plain maximum."
+            )
         self.inner = inner
         self.weights, self.ideal = weights_leaf(weights), weights_leaf(ideal)
         self.augmentation = number(augmentation)
         self.smoothing = None if smoothing is None else number(smoothing)
+
+    @property
+    def random(self) -> bool:
+        return False
 
     def weigh(
         self, gramian: Float[Array, "m m"], values: Float[Array, " m"] | None, *, key: PRNGKeyArray | None = None

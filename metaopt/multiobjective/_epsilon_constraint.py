@@ -1,6 +1,6 @@
 """One objective below bounds on the others."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .._core import AbstractAlgorithm
 from .._core._numbers import number
 from ._gramian import fitting
-from ._preferences import needed, weights_leaf
+from ._preferences import needed
 from ._scalarizations import epsilon_constraint
 from .base import AbstractCombiner
 
@@ -34,7 +34,6 @@ class EpsilonConstraint(AbstractCombiner):
         ```
     """
 
-    random: ClassVar[bool] = False
     inner: AbstractAlgorithm[Any, Any, Any]
     bounds: Float[Array, " m"]
     penalty: Float[Array, ""]
@@ -63,6 +62,10 @@ class EpsilonConstraint(AbstractCombiner):
         if not 0 <= index < self.bounds.shape[0]:
             raise ValueError(f"`index` must be at least 0 and below {self.bounds.shape[0]}, but {index} was given.")
         self.index = index
+
+    @property
+    def random(self) -> bool:
+        return False
 
     def weigh(
         self, gramian: Float[Array, "m m"], values: Float[Array, " m"] | None, *, key: PRNGKeyArray | None = None

@@ -60,9 +60,7 @@ def gramian(stacked: list[Array]) -> Float[Array, "m m"]:
     def one(g: Array) -> Array:
         g = g.astype(compute_dtype(g.dtype))
         axes = tuple(range(1, g.ndim))
-        product = jax.lax.dot_general(
-            jnp.conj(g), g, ((axes, axes), ((), ())), precision=jax.lax.Precision.HIGHEST
-        )
+        product = jax.lax.dot_general(jnp.conj(g), g, ((axes, axes), ((), ())), precision=jax.lax.Precision.HIGHEST)
         return jnp.real(product)
 
     return add_up([one(g) for g in stacked])

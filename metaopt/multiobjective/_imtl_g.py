@@ -1,6 +1,6 @@
 """Impartial multi-task learning."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -33,8 +33,11 @@ class IMTLG(AbstractCombiner):
         ```
     """
 
-    random: ClassVar[bool] = False
     inner: AbstractAlgorithm[Any, Any, Any]
+
+    @property
+    def random(self) -> bool:
+        return False
 
     def weigh(
         self, gramian: Float[Array, "m m"], values: Float[Array, " m"] | None, *, key: PRNGKeyArray | None = None

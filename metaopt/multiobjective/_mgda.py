@@ -1,6 +1,6 @@
 """The shortest convex combination of gradients."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -32,8 +32,11 @@ class MGDA(AbstractCombiner):
         ```
     """
 
-    random: ClassVar[bool] = False
     inner: AbstractAlgorithm[Any, Any, Any]
+
+    @property
+    def random(self) -> bool:
+        return False
 
     def weigh(
         self, gramian: Float[Array, "m m"], values: Float[Array, " m"] | None, *, key: PRNGKeyArray | None = None

@@ -1,6 +1,6 @@
 """Multi-task learning as a bargaining game."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -48,9 +48,12 @@ class NashMTL(AbstractCombiner):
         ```
     """
 
-    random: ClassVar[bool] = False
     inner: AbstractAlgorithm[Any, Any, Any]
     max_norm: Float[Array, ""] = eqx.field(converter=number, default=1.0)
+
+    @property
+    def random(self) -> bool:
+        return False
 
     def weigh(
         self, gramian: Float[Array, "m m"], values: Float[Array, " m"] | None, *, key: PRNGKeyArray | None = None

@@ -18,9 +18,7 @@ class _Pivot(eqx.Module):
     done: Bool[Array, ""]
 
 
-def _on_face(
-    matrix: Float[Array, "m m"], linear: Float[Array, " m"], free: Bool[Array, " m"]
-) -> Float[Array, " m"]:
+def _on_face(matrix: Float[Array, "m m"], linear: Float[Array, " m"], free: Bool[Array, " m"]) -> Float[Array, " m"]:
     """The stationary point where all other entries are zero."""
     inside = free[:, None] & free[None]
     block = jnp.where(inside, matrix, jnp.eye(matrix.shape[0], dtype=matrix.dtype))

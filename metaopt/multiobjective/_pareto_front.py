@@ -1,6 +1,5 @@
 """The solver of fronts."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,205 +10,278 @@ import jax.random as jr
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
-from ._hypervolume import hypervolume
+from .._core._numbers import check_counts
+from .._core._trees import trainable
+from ._hypervolume import hypervolume, reference_point
 from ._nondominated import nondominated
+from ._population import Functions, ascend, descend, scale
 from ._preferences import preferences
-from ._scalarizations import chebyshev
+from ._problem import Problem
 
 
-_MARGIN = 1e-4
+class FRONT_RESULTS(eqx.Enumeration):
+    """How the search for a front ended, each with a sentence of advice."""
+
+    found = "Found."
+    infeasible = (
+        "No point meets the constraints. Check that they can all be met, allow more `steps`, or loosen `tolerance`."
+    )
+    nonfinite = (
+        "Some objective is NaN or infinite at all points. Check it at a point drawn within the bounds, and bounds that "
+        "keep roots, logarithms and divisions finite."
+    )
+    reference = (
+        "No point is below the reference point in all objectives, so that the hypervolume is zero. Raise `reference`, "
+        "or give an `ideal` and a `nadir` that belong to the problem."
+    )
 
 
-class Spec(eqx.Module):
-    """A problem on the unit cube. The functions take a point and a key."""
+class Front(eqx.Module):
+    """What [`metaopt.multiobjective.pareto_front`][] found.
 
-    objectives: Callable[..., Any] = eqx.field(static=True)
-    constraints: Callable[..., Any] = eqx.field(static=True)
+    - `solutions`: the solutions, stacked on a leading axis.
+    - `values`: their objectives.
+    - `violations`: by how much each violates its worst constraint; zero if it meets all of them.
+    - `feasible`: whether it meets all inequalities, and all equalities to within the tolerance.
+    - `nondominated`: whether it is feasible and no other feasible one dominates it.
+    - `hypervolume`: of the feasible ones, in units of the front.
+    - `result`: how the search ended.
+    """
 
-
-class Adam(eqx.Module):
-    first: Array
-    second: Array
-
-    @classmethod
-    def create(cls, x):
-        return cls(jnp.zeros_like(x), jnp.zeros_like(x))
-
-    def step(self, grad, t, rate, b1=0.9, b2=0.95):
-        first = b1 * self.first + (1 - b1) * grad
-        second = b2 * self.second + (1 - b2) * grad**2
-        hat = first / (1 - b1 ** (t + 1))
-        scale = jnp.sqrt(second / (1 - b2 ** (t + 1)))
-        return Adam(first, second), -rate * hat / (scale + 1e-12)
+    solutions: PyTree
+    values: Float[Array, "n m"]
+    violations: Float[Array, " n"]
+    feasible: Bool[Array, " n"]
+    nondominated: Bool[Array, " n"]
+    hypervolume: Float[Array, ""]
+    result: FRONT_RESULTS
 
 
-def scale_of(F, feasible):
-    good = nondominated(F, feasible)
-    ideal = jnp.min(jnp.where(good[:, None], F, jnp.inf), 0)
-    nadir = jnp.max(jnp.where(good[:, None], F, -jnp.inf), 0)
-    any_ = jnp.any(good)
-    ideal = jnp.where(any_, ideal, jnp.min(F, 0))
-    nadir = jnp.where(any_, nadir, jnp.max(F, 0))
-    return ideal, jnp.maximum(nadir - ideal, 1e-3 * (jnp.max(F, 0) - ideal) + 1e-12)
+def pareto_front(
+    objectives: Problem | Callable[..., Any] | Sequence[Callable[..., Any]],
+    constraints: Callable[..., Any] | Sequence[Callable[..., Any]] = (),
+    *,
+    equalities: Callable[..., Any] | Sequence[Callable[..., Any]] = (),
+    num_solutions: int = 100,
+    bounds: tuple[PyTree, PyTree] | None = None,
+    bijector: Callable[[PyTree], PyTree] | None = None,
+    start: Callable[[PRNGKeyArray], PyTree] | None = None,
+    weights: Float[Array, "n m"] | None = None,
+    ideal: Any = None,
+    nadir: Any = None,
+    reference: Any = 1.1,
+    steps: int = 300,
+    rounds: int = 5,
+    round_steps: int = 20,
+    rate: float = 0.05,
+    repulsion: float = 0.0,
+    tolerance: float = 1e-4,
+    stochastic: bool = False,
+    perturbation: float | None = None,
+    samples: int = 16,
+    throw: bool = False,
+    key: PRNGKeyArray | None = None,
+) -> Front:
+    r"""Find solutions that cover the Pareto front of several objectives, under constraints.
 
+    A population moves in two stages. In the first, each member has a preference $w$ of its own and minimizes the
+    augmented Chebyshev distance $\max_i (f_i - z_i) / w_i$ by Adam, with constraints in an augmented Lagrangian, and
+    after each step tries variables of other members (so that a front with many local ones is found, too). In the
+    second, all climb the hypervolume of the population together by its exact gradient; members that add nothing move to
+    gaps. One compiled program: wrap the call in `eqx.filter_jit` where it is repeated.
 
-def lagrangian(g, lam, rho):
-    return jnp.sum(jnp.maximum(0, lam + rho * g) ** 2 - lam**2) / (2 * rho)
+    **Arguments:**
 
+    - `objectives`: a [`metaopt.multiobjective.Problem`][]; a function of the parameters that returns a vector; or
+        several functions that each return a number. All are minimized.
+    - `constraints`: functions $g$ of the same kind; $g \le 0$ is wanted. Divide each by its size.
+    - `equalities`: functions $h$; $h = 0$ is wanted.
+    - `num_solutions`: how many members.
+    - `bounds`: the lower and the upper bounds, two trees like the parameters. Members are projected onto them, for many
+        fronts lie on bounds, which a bijector reaches only at infinity.
+    - `bijector`: a function from free parameters to permitted ones, such as one of TFP's bijectors. Solutions are
+        permitted ones; `start` and `bounds` are about free ones.
+    - `start`: draws a member from a key; by default uniform within the bounds.
+    - `weights`: preferences, one row per member, nonnegative; by default [`metaopt.multiobjective.preferences`][].
+    - `ideal`, `nadir`: the least and the greatest value of each objective on the front, the units in which distances
+        and volumes are measured. By default those of the front found so far.
+    - `reference`: the reference point of the hypervolume, in these units.
+    - `steps`: of the first stage; a multiple of ten.
+    - `rounds`, `round_steps`: of the second.
+    - `rate`: the first step size, in units of the bounds.
+    - `repulsion`: how much evenness counts: the Riesz energy of the front times this is subtracted from its volume.
+    - `tolerance`: how far equalities may be off. Solutions keep half as much distance from inequalities.
+    - `stochastic`: objectives take a key as their second argument, and draw a minibatch with it.
+    - `perturbation`: for objectives without useful derivatives: the standard deviation, in units of the bounds, of
+        antithetic Gaussian perturbations from which derivatives are estimated (evolution strategies).
+    - `samples`: how many pairs of them.
+    - `throw`: raise a runtime error if the search fails, instead of reporting it.
+    - `key`: draws members, trials and minibatches.
 
-def clean(x):
-    return jnp.nan_to_num(x, posinf=0.0, neginf=0.0)
+    **Returns:**
 
+    A [`metaopt.multiobjective.Front`][].
 
-def descend(f, g, X, W, key, steps, rate, known=None):
-    n, d = X.shape
-    F = jax.vmap(f)(X)
-    G = jax.vmap(g)(X)
-    c = G.shape[1]
-    neighbours = jnp.argsort(jnp.sum((W[:, None] - W[None]) ** 2, -1), axis=1)[:, : min(20, n)]
-    lam = jnp.zeros((n, c), X.dtype)
-    V = 1 / jnp.maximum(W, 1e-3)
-    V = V / jnp.sum(V, 1, keepdims=True)
+    **Raises:**
 
-    def merit(x, w, ideal, extent, lam):
-        fx, gx = f(x), g(x)
-        s = chebyshev((fx - ideal) / extent, w, jnp.full_like(w, -0.01), 0.02)
-        return s + lagrangian(gx, lam, 10.0), (fx, gx)
+    - `ValueError`: if there is one objective only; if a function returns anything but a number or a vector; if there
+        are more equalities than variables; if there are neither bounds nor a start; or if shapes do not fit.
 
-    def body(carry, inp):
-        X, adam, lam, F, G = carry
-        t, key = inp
-        ideal, extent = known if known is not None else scale_of(F, jnp.all(G <= 1e-3, 1))
-        (value, _), grad = jax.vmap(jax.value_and_grad(merit, has_aux=True), (0, 0, None, None, 0))(
-            X, V, ideal, extent, lam
+    ??? cite "Reference"
+
+        ```bibtex
+        @article{wang2017hypervolume,
+          title={Hypervolume Indicator Gradient Ascent Multi-objective Optimization},
+          author={Wang, Hao and Deutz, Andr{\'e} and B{\"a}ck, Thomas and Emmerich, Michael},
+          journal={EMO}, year={2017}
+        }
+        ```
+    """
+    check_counts(num_solutions=num_solutions, steps=steps, rounds=rounds, round_steps=round_steps, samples=samples)
+    key = jr.key(0) if key is None else key
+    if isinstance(objectives, Problem):
+        problem = objectives
+        objectives, bounds = problem.objectives, (problem.lower, problem.upper)
+        constraints = (problem.constraints, *_listed(constraints))
+        ideal, nadir = (problem.ideal, problem.nadir) if ideal is None else (ideal, nadir)
+    if bounds is None and start is None:
+        raise ValueError("Members start within `bounds`, or where `start` draws them, but neither was given.")
+    keys = jr.split(key, 5)
+    draw = _uniform(bounds) if start is None and bounds is not None else start
+    assert draw is not None
+    example = draw(keys[0])
+    flat, unravel = ravel_pytree(trainable(example))
+    lower, upper = _flat_bounds(bounds, flat)
+
+    def decode(x: Float[Array, " d"]) -> PyTree:
+        tree = eqx.combine(unravel(lower + x * (upper - lower)), example)
+        return tree if bijector is None else bijector(tree)
+
+    def joined(functions: Any, name: str) -> Callable[..., Any]:
+        listed = _listed(functions)
+
+        def call(x: Float[Array, " d"], key: PRNGKeyArray) -> Float[Array, " m"]:
+            params = decode(x)
+            outputs = [_vector(f(params, key) if stochastic else f(params), name, flat.dtype) for f in listed]
+            return jnp.concatenate(outputs) if outputs else jnp.zeros(0, flat.dtype)
+
+        return call if perturbation is None else _perturbed(call, perturbation, samples)
+
+    values_of, inequalities, equal = (
+        joined(f, name)
+        for f, name in ((objectives, "objectives"), (constraints, "constraints"), (equalities, "equalities"))
+    )
+    m, _, equal_count = (jax.eval_shape(f, flat, keys[0]).shape[0] for f in (values_of, inequalities, equal))
+    if m < 2:
+        raise ValueError(
+            f"A front needs at least two objectives, but {m} was given. Minimize one objective with `metaopt.minimize`."
         )
-        fraction = t / steps
-        r = rate * 0.5 * (1 + jnp.cos(math.pi * fraction)) + 1e-4
-        adam, move = adam.step(clean(grad), t, r)
-        X = jnp.clip(X + move, 0, 1)
-        (value, (F, G)) = jax.vmap(merit, (0, 0, None, None, 0))(X, V, ideal, extent, lam)
-        # recombination
-        ks = jr.split(key, 6)
-        near = neighbours[jnp.arange(n), jr.randint(ks[0], (n,), 0, neighbours.shape[1])]
-        far = jr.randint(ks[1], (n,), 0, n)
-        partner = jnp.where(jr.uniform(ks[2], (n,)) < 0.7, near, far)
-        share = jr.uniform(ks[3], (n, 1))
-        mask = jr.uniform(ks[4], (n, d)) < share
-        child = jnp.where(mask, X[partner], X)
-        mk = jr.split(ks[5], 3)
-        mutate = jr.uniform(mk[0], (n, d)) < 1.0 / d
-        size = 10 ** jr.uniform(mk[1], (n, 1), minval=-2.5, maxval=0.0)
-        child = jnp.clip(child + jnp.where(mutate, size * jr.normal(mk[2], (n, d)), 0), 0, 1)
-        (cv, (cF, cG)) = jax.vmap(merit, (0, 0, None, None, 0))(child, V, ideal, extent, lam)
-        better = cv < value
-        X = jnp.where(better[:, None], child, X)
-        F = jnp.where(better[:, None], cF, F)
-        G = jnp.where(better[:, None], cG, G)
-        adam = Adam(jnp.where(better[:, None], 0, adam.first), adam.second)
-        lam = jnp.where((t % 20 == 19), jnp.maximum(0, lam + 10.0 * G), lam) if c else lam
-        return (X, adam, lam, F, G), None
+    if equal_count > flat.size:
+        raise ValueError(
+            f"There are {equal_count} equalities, but only {flat.size} variables to meet them with. Leave out those "
+            "that follow from others, or state them as inequalities."
+        )
 
-    carry = (X, Adam.create(X), lam, F, G)
-    (X, _, lam, F, G), _ = jax.lax.scan(body, carry, (jnp.arange(steps, dtype=X.dtype), jr.split(key, steps)))
-    return X, F, G
+    def all_constraints(x: Float[Array, " d"], key: PRNGKeyArray) -> Float[Array, " c"]:
+        h = equal(x, key)
+        return jnp.concatenate([inequalities(x, key), h - tolerance, -h - tolerance])
 
-
-def restore(g, X, count=3):
-    """Gauss-Newton steps back into the feasible set."""
-
-    def one(x):
-        def body(_, x):
-            gx = g(x) + _MARGIN
-            J = jax.jacrev(g)(x)
-            viol = jnp.maximum(gx, 0)
-            J = jnp.where((gx > 0)[:, None], J, 0)
-            A = J @ J.T + 1e-6 * jnp.eye(J.shape[0])
-            return jnp.clip(x - clean(J.T @ jnp.linalg.solve(A, viol)), 0, 1)
-
-        return jax.lax.fori_loop(0, count, body, x)
-
-    return jax.vmap(one)(X)
-
-
-def contributions(F, ref):
-    n = F.shape[0]
-    if F.shape[1] == 2:
-        nd = nondominated(F)
-        Fm = jnp.where((nd & jnp.all(F < ref, 1))[:, None], F, jnp.asarray([ref, ref]))
-        order = jnp.lexsort((-Fm[:, 1], Fm[:, 0]))
-        x, y = Fm[order, 0], Fm[order, 1]
-        right = jnp.append(x[1:], ref)
-        above = jnp.concatenate([jnp.full(1, ref), y[:-1]])
-        c = jnp.maximum(right - x, 0) * jnp.maximum(above - y, 0)
-        return jnp.zeros(n).at[order].set(c)
-    total = hypervolume(F, ref)
-    eye = jnp.eye(n, dtype=bool)
-    return jax.lax.map(lambda out: total - hypervolume(jnp.where(out[:, None], jnp.inf, F), ref), eye, batch_size=16)
+    count = jax.eval_shape(all_constraints, flat, keys[0]).shape[0]
+    functions = Functions(values_of, all_constraints, bounds is not None, count, tolerance)
+    reference = reference_point(reference, m, flat.dtype)
+    known = None
+    if ideal is not None and nadir is not None:
+        low, high = reference_point(ideal, m, flat.dtype), reference_point(nadir, m, flat.dtype)
+        known = low, high - low
+    if weights is None:
+        weights = preferences(m, num_solutions, key=keys[1]).astype(flat.dtype)
+    if weights.shape != (num_solutions, m):
+        raise ValueError(
+            f"`weights` must have shape {(num_solutions, m)}, a row for each solution, but {weights.shape} was given."
+        )
+    drawn = jax.vmap(lambda k: ravel_pytree(trainable(draw(k)))[0])(jr.split(keys[0], num_solutions))
+    points = functions.clip((drawn - lower[None]) / (upper - lower)[None])
+    points = descend(functions, points, weights, steps=steps, rate=rate, key=keys[2])
+    points = ascend(
+        functions,
+        points,
+        known,
+        reference,
+        rounds=rounds,
+        steps=round_steps,
+        rate=0.2 * rate,
+        repulsion=repulsion,
+        key=keys[3],
+    )
+    values, violated = functions.evaluate(points, keys[4])
+    feasible = functions.feasible(violated)
+    slack = jnp.where(jnp.arange(count) < count - 2 * equal_count, 0, tolerance).astype(flat.dtype)
+    usable = jnp.all(jnp.isfinite(values), axis=1)
+    low, extent = scale(values, violated) if known is None else known
+    normal = jnp.where(feasible[:, None], (values - low[None]) / extent[None], jnp.inf)
+    volume = hypervolume(normal, reference)
+    result = FRONT_RESULTS.where(volume > 0, FRONT_RESULTS.found, FRONT_RESULTS.reference)
+    result = FRONT_RESULTS.where(jnp.any(feasible), result, FRONT_RESULTS.infeasible)
+    result = FRONT_RESULTS.where(jnp.any(usable), result, FRONT_RESULTS.nonfinite)
+    front = Front(
+        solutions=jax.vmap(lambda x: trainable(decode(x)))(points),
+        values=values,
+        violations=jnp.max(jnp.maximum(violated + slack[None], 0), axis=1, initial=0.0),
+        feasible=feasible & usable,
+        nondominated=nondominated(values, feasible),
+        hypervolume=volume,
+        result=result,
+    )
+    return result.error_if(front, result != FRONT_RESULTS.found) if throw else front
 
 
-def ascend(f, g, X, key, rounds, steps, rate, ref, known=None):
-    n, d = X.shape
-    c = jax.eval_shape(g, X[0]).shape[0]
-    if c:
-        X = restore(g, X, 10)
+def _listed(functions: Any) -> list[Callable[..., Any]]:
+    return [functions] if callable(functions) else list(functions)
 
-    def evaluate(X):
-        return jax.vmap(f)(X), jax.vmap(g)(X)
 
-    F, G = evaluate(X)
-    feasible = jnp.all(G <= 0, 1)
-    ideal, extent = known if known is not None else scale_of(F, feasible)
+def _vector(output: Any, name: str, dtype: Any) -> Float[Array, " k"]:
+    if not eqx.is_array(output) or output.ndim > 1 or not jnp.issubdtype(output.dtype, jnp.floating):
+        given = (
+            f"an array of shape {output.shape} and dtype {output.dtype}" if eqx.is_array(output) else str(type(output))
+        )
+        raise ValueError(
+            f"`{name}` must return a floating-point number or a vector of them for one set of parameters, but {given} "
+            "was returned."
+        )
+    return jnp.atleast_1d(output).astype(dtype)
 
-    def normal(F, G):
-        N = (F - ideal) / extent
-        return jnp.where(jnp.all(G <= 0, 1)[:, None], N, jnp.inf) if c else N
 
-    def volume(X):
-        F, G = evaluate(X)
-        N = (F - ideal) / extent
-        ok = jax.lax.stop_gradient(jnp.all(G <= 1e-3, 1))
-        N = jnp.where(ok[:, None], N, 10 * ref) if c else N
-        return hypervolume(N, ref)
+def _uniform(bounds: tuple[PyTree, PyTree]) -> Callable[[PRNGKeyArray], PyTree]:
+    low, unravel = ravel_pytree(bounds[0])
+    high = ravel_pytree(bounds[1])[0]
+    return lambda key: unravel(jr.uniform(key, low.shape, low.dtype, low, high))
 
-    def one_round(carry, inp):
-        current, best, best_volume = carry
-        index, key = inp
-        # replace
-        F, G = evaluate(current)
-        N = normal(F, G)
-        con = contributions(N, ref)
-        weak = con <= 1e-3 * jnp.mean(con)
-        ks = jr.split(key, 6)
-        gap = jnp.where(weak, 0, con)
-        parent = jr.choice(ks[0], n, (n,), p=gap / jnp.maximum(jnp.sum(gap), 1e-30))
-        dist = jnp.sum((N[:, None] - N[None]) ** 2, -1)
-        dist = jnp.where(weak[None] | jnp.eye(n, dtype=bool) | ~jnp.isfinite(dist), jnp.inf, dist)
-        k = min(3, n)
-        close = jnp.argsort(dist, axis=1)[:, :k]
-        mate = close[parent, jr.randint(ks[1], (n,), 0, k)]
-        child = current[parent] + jr.uniform(ks[2], (n, 1), minval=-0.5, maxval=0.7) * (current[mate] - current[parent])
-        noise = 10 ** jr.uniform(ks[3], (n, 1), minval=-4.0, maxval=-1.0)
-        mutate = jr.uniform(ks[5], (n, d)) < 1.0 / d
-        child = jnp.clip(child + jnp.where(mutate, noise * jr.normal(ks[4], (n, d)), 0), 0, 1)
-        X = jnp.where(weak[:, None], child, current)
-        r0 = rate * 0.5 * (1 + jnp.cos(math.pi * index / rounds)) + 1e-4
 
-        def step(carry, t):
-            X, adam = carry
-            grad = clean(jax.grad(volume)(X))
-            adam, move = adam.step(-grad, t, r0 * (1 - t / steps), b2=0.99)
-            X = jnp.clip(X + move, 0, 1)
-            if c:
-                X = restore(g, X, 1)
-            return (X, adam), None
+def _flat_bounds(
+    bounds: tuple[PyTree, PyTree] | None, flat: Float[Array, " d"]
+) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
+    if bounds is None:
+        return jnp.zeros_like(flat), jnp.ones_like(flat)
+    lower, upper = (ravel_pytree(trainable(bound))[0].astype(flat.dtype) for bound in bounds)
+    if lower.shape != flat.shape or upper.shape != flat.shape:
+        raise ValueError(
+            f"`bounds` must be two trees like the parameters, with {flat.size} numbers, but they have {lower.size} and "
+            f"{upper.size}."
+        )
+    return lower, upper
 
-        (X, _), _ = jax.lax.scan(step, (X, Adam.create(X)), jnp.arange(steps, dtype=X.dtype))
-        if c:
-            X = restore(g, X, 3)
-        new = hypervolume(normal(*evaluate(X)), ref)
-        better = new > best_volume
-        return (X, jnp.where(better, X, best), jnp.maximum(new, best_volume)), new
 
-    start = hypervolume(normal(F, G), ref)
-    (_, X, v), hist = jax.lax.scan(one_round, (X, X, start), (jnp.arange(rounds, dtype=X.dtype), jr.split(key, rounds)))
-    return X, hist
+def _perturbed(function: Callable[..., Any], deviation: float, samples: int) -> Callable[..., Any]:
+    """The same values, with derivatives estimated from antithetic pairs of perturbed ones."""
+
+    def call(x: Float[Array, " d"], key: PRNGKeyArray) -> Float[Array, " m"]:
+        value = function(x, key)
+        if value.shape[0] == 0:
+            return value
+        fixed = jax.lax.stop_gradient(x)
+        directions = jr.normal(key, (samples, x.shape[0]), x.dtype)
+        up, down = (jax.vmap(lambda e, s=s: function(fixed + s * deviation * e, key))(directions) for s in (1, -1))
+        jacobian = (up - down).T @ directions / (2 * deviation * samples)
+        return jax.lax.stop_gradient(value) + jax.lax.stop_gradient(jacobian) @ (x - fixed)
+
+    return call

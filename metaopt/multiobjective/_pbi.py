@@ -1,6 +1,6 @@
 """Penalty-based boundary intersection."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -41,11 +41,14 @@ class PBI(AbstractCombiner):
         ```
     """
 
-    random: ClassVar[bool] = False
     inner: AbstractAlgorithm[Any, Any, Any]
     weights: Float[Array, " m"] | None = eqx.field(converter=weights_leaf, default=None)
     ideal: Float[Array, " m"] | None = eqx.field(converter=weights_leaf, default=None)
     penalty: Float[Array, ""] = eqx.field(converter=number, default=5.0)
+
+    @property
+    def random(self) -> bool:
+        return False
 
     def weigh(
         self, gramian: Float[Array, "m m"], values: Float[Array, " m"] | None, *, key: PRNGKeyArray | None = None

@@ -1,6 +1,6 @@
 """Gradient surgery."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -48,8 +48,11 @@ class PCGrad(AbstractCombiner):
         ```
     """
 
-    random: ClassVar[bool] = True
     inner: AbstractAlgorithm[Any, Any, Any]
+
+    @property
+    def random(self) -> bool:
+        return True
 
     def weigh(
         self, gramian: Float[Array, "m m"], values: Float[Array, " m"] | None, *, key: PRNGKeyArray | None = None

@@ -1,6 +1,6 @@
 """Random weights."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.random as jr
@@ -28,8 +28,11 @@ class RandomWeighting(AbstractCombiner):
         ```
     """
 
-    random: ClassVar[bool] = True
     inner: AbstractAlgorithm[Any, Any, Any]
+
+    @property
+    def random(self) -> bool:
+        return True
 
     def weigh(
         self, gramian: Float[Array, "m m"], values: Float[Array, " m"] | None, *, key: PRNGKeyArray | None = None

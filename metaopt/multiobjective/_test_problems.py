@@ -67,9 +67,7 @@ def _bnh(x: Vector) -> Float[Array, " 2"]:
 
 
 def _bnh_bounds(x: Vector) -> Float[Array, " 2"]:
-    return jnp.stack(
-        [((x[0] - 5) ** 2 + x[1] ** 2 - 25) / 25, (7.7 - (x[0] - 8) ** 2 - (x[1] + 3) ** 2) / 7.7]
-    )
+    return jnp.stack([((x[0] - 5) ** 2 + x[1] ** 2 - 25) / 25, (7.7 - (x[0] - 8) ** 2 - (x[1] + 3) ** 2) / 7.7])
 
 
 def _srn(x: Vector) -> Float[Array, " 2"]:
@@ -151,5 +149,3 @@ def make_problem(name: str) -> Problem:
         raise ValueError(f"There is no problem {name!r}, only {', '.join(_TABLE)}.")
     objectives, (lower, upper), ideal, nadir, *constraints = _TABLE[name]
     return Problem(objectives, number(lower), number(upper), *constraints, ideal=number(ideal), nadir=number(nadir))
-
-

@@ -1,6 +1,6 @@
 """Unconflicting projections of gradients."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -40,10 +40,13 @@ class UPGrad(AbstractCombiner):
         ```
     """
 
-    random: ClassVar[bool] = False
     inner: AbstractAlgorithm[Any, Any, Any]
     preference: Float[Array, " m"] | None = eqx.field(converter=weights_leaf, default=None)
     ridge: Float[Array, ""] = eqx.field(converter=number, default=1e-4)
+
+    @property
+    def random(self) -> bool:
+        return False
 
     def weigh(
         self, gramian: Float[Array, "m m"], values: Float[Array, " m"] | None, *, key: PRNGKeyArray | None = None

@@ -1,6 +1,6 @@
 """A fixed weight for each objective."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -22,9 +22,12 @@ class WeightedSum(AbstractCombiner):
     - `weights`: $w$; by default all are $1 / m$.
     """
 
-    random: ClassVar[bool] = False
     inner: AbstractAlgorithm[Any, Any, Any]
     weights: Float[Array, " m"] | None = eqx.field(converter=weights_leaf, default=None)
+
+    @property
+    def random(self) -> bool:
+        return False
 
     def weigh(
         self, gramian: Float[Array, "m m"], values: Float[Array, " m"] | None, *, key: PRNGKeyArray | None = None

@@ -31,7 +31,11 @@ class AbstractCombiner(AbstractAlgorithm[CombinerState, PyTree, PyTree]):
     """
 
     inner: eqx.AbstractVar[AbstractAlgorithm[Any, Any, Any]]
-    random: eqx.AbstractClassVar[bool]
+
+    @property
+    @abc.abstractmethod
+    def random(self) -> bool:
+        """Whether the weights are drawn, so that the state holds a key."""
 
     @abc.abstractmethod
     def weigh(
