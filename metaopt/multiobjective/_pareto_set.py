@@ -34,7 +34,7 @@ def learn_pareto_set(
     depth: int = 2,
     steps: int = 2000,
     batch: int = 64,
-    rate: float = 3e-3,
+    rate: float = 2e-3,
     penalty: float = 10.0,
     key: PRNGKeyArray | None = None,
 ) -> ParetoSet:
@@ -84,11 +84,13 @@ def learn_pareto_set(
     ideal, extent = problem.ideal, problem.nadir - problem.ideal
     m = ideal.shape[0]
     network_key, data_key = jr.split(jr.key(0) if key is None else key)
-    network = eqx.nn.MLP(m, problem.lower.shape[0], hidden, depth, activation=jax.nn.tanh, key=network_key)
+    network = eqx.nn.MLP(m, problem.lower.shape[0], hidden, depth, activation=jax.nn.gelu, key=network_key)
     # Solutions begin in the middle of the box.
     network = eqx.tree_at(lambda n: n.layers[-1].bias, network, replace_fn=lambda b: b + 0.5)
     start = ParetoSet(network, problem.lower, problem.upper)
-    transformation = optax.adam(optax.cosine_decay_schedule(rate, steps))
+    # Roots in objectives have derivatives without bound.
+    descent = optax.adam(optax.cosine_decay_schedule(rate, steps))
+    transformation = optax.chain(optax.clip_by_global_norm(1.0), descent)
 
     def one(found: ParetoSet, preference: Float[Array, " m"]) -> Float[Array, ""]:
         x = found(preference)
@@ -97,7 +99,12 @@ def learn_pareto_set(
         distance = chebyshev(
             normal, inverse / jnp.sum(inverse), jnp.full_like(normal, -0.01), jnp.asarray(0.02, normal.dtype)
         )
-        return distance + penalty * jnp.sum(jnp.maximum(problem.constraints(x), 0))
+        return distance + penalty * jnp.sum(jnp.maximum(problem.constraints(x), 0)) + outside(found, preference)
+
+    def outside(found: ParetoSet, preference: Float[Array, " m"]) -> Float[Array, ""]:
+        """How far the network's outputs are out of the box, where nothing else would hold them."""
+        free = found.network(preference)
+        return 0.1 * jnp.mean(jnp.square(free - jnp.clip(free, 0, 1)))
 
     def loss(network: eqx.nn.MLP, key: PRNGKeyArray) -> Float[Array, ""]:
         keys = jr.split(key)

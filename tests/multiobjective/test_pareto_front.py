@@ -137,7 +137,7 @@ def test_repulsion_spreads_points() -> None:
 @pytest.mark.parametrize(
     ("objectives", "constraints", "result"),
     [
-        (_schaffer, lambda x: 1 + x[0] ** 2, "infeasible"),
+        pytest.param(_schaffer, lambda x: 1 + x[0] ** 2, "infeasible", marks=pytest.mark.slow),
         pytest.param(lambda x: jnp.stack([jnp.log(-1 - x[0] ** 2), x[0]]), (), "nonfinite", marks=pytest.mark.slow),
     ],
 )
