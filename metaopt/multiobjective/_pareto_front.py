@@ -241,11 +241,9 @@ def _listed(functions: Any) -> list[Callable[..., Any]]:
 
 def _vector(output: Any, name: str, dtype: Any) -> Float[Array, " k"]:
     if not eqx.is_array(output) or output.ndim > 1 or not jnp.issubdtype(output.dtype, jnp.floating):
-        given = (
-            f"an array of shape {output.shape} and dtype {output.dtype}"
-            if eqx.is_array(output)
-            else f"a `{type(output).__name__}`"
-        )
+        array = eqx.is_array(output)
+        shape = f"an array of shape {output.shape} and dtype {output.dtype}" if array else ""
+        given = shape or f"a `{type(output).__name__}`"
         raise ValueError(
             f"`{name}` must return a floating-point number or a vector of them for one set of parameters, but {given} "
             "was returned."

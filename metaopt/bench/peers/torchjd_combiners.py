@@ -31,8 +31,8 @@ def aggregators(m: int) -> dict:
 def converged(m: int) -> dict:
     """The same, run until nothing changes: what is compared are the methods, and not where their loops give up."""
     found = aggregators(m)
-    found["MGDA"] = aggregation.MGDA(epsilon=1e-12, max_iters=20_000)
-    nash = aggregation.NashMTL(n_tasks=m, optim_niter=100)
+    found["MGDA"] = aggregation.MGDA(epsilon=1e-12, max_iters=2_000)
+    nash = aggregation.NashMTL(n_tasks=m, optim_niter=20)
     nash.weighting._stop_criteria = lambda gtg, alpha: False
     found["NashMTL"] = nash
     return found
