@@ -84,11 +84,8 @@ class NashMTL(AbstractCombiner):
         point = jax.lax.while_loop(lambda s: ~s.met & (s.count < _ITERATIONS), body, loop).point
         point = jax.lax.stop_gradient(point)
         point = point + newton(point, matrix)[0]
-        # Of the Gramian divided by its own norm, as published.
-        root = jnp.sqrt(jnp.where(trace > 0, trace, 1))
-        norm = jnp.sqrt(jnp.linalg.norm(scaled))
-        alpha = point * norm
-        square = jnp.maximum(alpha @ scaled @ alpha, 0)
-        length = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0) * root
+        alpha = point / jnp.sqrt(jnp.where(trace > 0, trace, 1))
+        square = jnp.maximum(point @ scaled @ point, 0)
+        length = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
         limit = self.max_norm.astype(dtype)
         return alpha * jnp.where(length > limit, limit / jnp.where(length > limit, length, 1), 1)
