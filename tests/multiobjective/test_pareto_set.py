@@ -14,9 +14,10 @@ def _objectives(x: jax.Array) -> jax.Array:
     return jnp.stack([x[0], 1 - x[0] ** 2 + rest])
 
 
+@pytest.mark.slow
 def test_all_preferences_have_solutions_on_the_front() -> None:
     problem = Problem(_objectives, jnp.asarray([0.0, -1.0]), jnp.ones(2), ideal=jnp.zeros(2), nadir=jnp.ones(2))
-    found = learn_pareto_set(problem, hidden=32, steps=400, batch=32, key=jr.key(0))
+    found = learn_pareto_set(problem, hidden=32, steps=1500, batch=32, key=jr.key(0))
     first = jnp.linspace(0, 1, 50)
     solutions = jax.vmap(found)(jnp.stack([first, 1 - first], 1))
     assert float(jnp.min(solutions[:, 0])) >= 0 and float(jnp.max(solutions[:, 0])) <= 1
