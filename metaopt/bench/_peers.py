@@ -178,6 +178,34 @@ def torchopt() -> Path:
     return environment("torchopt", ["torch==2.13.0", "torchopt==0.7.3", "numpy"])
 
 
+def torchjd() -> Path:
+    r"""The interpreter of TorchJD 0.18.0 with the solvers that its aggregators use.
+
+    **Returns:**
+
+    The path of the interpreter.
+
+    **Raises:**
+
+    `PeerUnavailable` as `environment` does.
+    """
+    return environment("torchjd", ["torch==2.13.0", "torchjd[full]==0.18.0", "numpy"])
+
+
+def pymoo() -> Path:
+    r"""The interpreter of pymoo 0.6.1.6.
+
+    **Returns:**
+
+    The path of the interpreter.
+
+    **Raises:**
+
+    `PeerUnavailable` as `environment` does.
+    """
+    return environment("pymoo", ["pymoo==0.6.1.6"])
+
+
 def _python(folder: Path) -> Path:
     if os.name == "nt":
         return folder / "Scripts" / "python.exe"

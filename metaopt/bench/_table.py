@@ -49,6 +49,33 @@ BENCHMARKS: dict[str, Benchmark] = {
         6,
         "the package registry, once, to install the peers",
     ),
+    "moo-front": Benchmark(
+        "Pareto fronts of seven standard problems against NSGA-II and NSGA-III",
+        "metaopt.bench._moo_front:run",
+        8,
+        "the package registry, once, to install the peer",
+    ),
+    "moo-constrained": Benchmark(
+        "Pareto fronts under constraints against NSGA-II",
+        "metaopt.bench._moo_front:constrained",
+        5,
+        "the package registry, once, to install the peer",
+    ),
+    "moo-learned": Benchmark(
+        "a network for all of a front against the solver of fronts", "metaopt.bench._moo_learned:run", 3
+    ),
+    "moo-digits": Benchmark(
+        "accuracy, sparsity and latency of a small network on digits: a front against a sweep of weights",
+        "metaopt.bench._moo_digits:run",
+        4,
+        "extra `data`",
+    ),
+    "moo-combiners": Benchmark(
+        "combiners of gradients against TorchJD: equality and cost",
+        "metaopt.bench._moo_combiners:run",
+        6,
+        "the package registry, once, to install the peer",
+    ),
     "estimators": Benchmark(
         "bias and variance of the meta-gradient estimators on a problem with a known answer",
         "metaopt.bench._estimators:run",

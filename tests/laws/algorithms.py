@@ -4,9 +4,12 @@ import functools as ft
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
 import pytest
 
 import metaopt
+from metaopt.multiobjective import AbstractCombiner, Gradients
 from metaopt.registry import DEFAULT, build
 
 
@@ -42,6 +45,17 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "only_parts": {"inner": "adam", "parts": "*"},
     "per_parameter_sgd": {},
     "ewc": {"inner": "adam", "rate": 0.1},
+    "weighted_sum": {"inner": "adam", "weights": [0.7, 0.3]},
+    "chebyshev": {"inner": "adam", "smoothing": 0.5},
+    "pbi": {"inner": "adam"},
+    "epsilon_constraint": {"inner": "adam", "bounds": [1.0, 1.0]},
+    "mgda": {"inner": "adam"},
+    "pcgrad": {"inner": "adam"},
+    "cagrad": {"inner": "adam"},
+    "nash_mtl": {"inner": "adam"},
+    "upgrad": {"inner": "adam"},
+    "imtl_g": {"inner": "adam"},
+    "random_weighting": {"inner": "adam"},
 }
 
 # Those that compile for long are tested by `nox -s slow`.
@@ -73,16 +87,41 @@ DESCENDING = {
     "only_parts",
     "per_parameter_sgd",
     "ewc",
+    "weighted_sum",
+    "chebyshev",
+    "epsilon_constraint",
+    "mgda",
+    "pcgrad",
+    "cagrad",
+    "upgrad",
+    "random_weighting",
 }
 
 # Those whose steps cannot do without the loss.
 NEEDS_VALUE = {"safeguarded", "loss_guarded", "baseline_guarded"}
 
 
+class Doubled(metaopt.AbstractAlgorithm[Any, Any, Any]):
+    """A combiner that is given one gradient, as other algorithms are: with another one that it half agrees with."""
+
+    combiner: AbstractCombiner
+
+    def init(self, params: Any, *, key: Any = None) -> Any:
+        return self.combiner.init(params, key=key)
+
+    def step(self, state: Any, params: Any, grads: Any, *, value: Any = None) -> tuple[Any, Any]:
+        def pair(g: Any) -> Any:
+            return jnp.stack([g, 0.5 * g + 0.3 * jnp.roll(g, 1)])
+
+        values = jnp.asarray([1.0, 1.2])
+        return self.combiner.step(state, params, Gradients(jtu.tree_map(pair, grads), values), value=value)
+
+
 @ft.cache
 def _built(name: str, x64: bool) -> metaopt.AbstractAlgorithm:
     del x64  # an algorithm that is built in double precision is another one
-    return build({"name": name, **OPTIONS[name]}, metaopt.AbstractAlgorithm, registry=DEFAULT)
+    algorithm = build({"name": name, **OPTIONS[name]}, metaopt.AbstractAlgorithm, registry=DEFAULT)
+    return Doubled(algorithm) if isinstance(algorithm, AbstractCombiner) else algorithm
 
 
 def make(name: str) -> metaopt.AbstractAlgorithm:

@@ -69,5 +69,6 @@ def test_sharded_is_unsharded(name: str) -> None:
     spread = jtu.tree_map(shard, (params, signals))
     assert len(spread[0]["weight"].addressable_shards[0].data) == 2
     # A recurrent state sees sums in another order, and amplifies what that rounds.
-    rtol = 1e-5 if name == "recurrent_controller" else 1e-6
+    # The pseudo-inverse of a Gramian amplifies it, too.
+    rtol = 1e-5 if name in ("recurrent_controller", "imtl_g") else 1e-6
     assert_close(two_steps(make(name), *spread), two_steps(make(name), params, signals), rtol=rtol)
