@@ -86,6 +86,12 @@ BENCHMARKS: dict[str, Benchmark] = {
         4,
         "a GPU",
     ),
+    "pinn-throughput": Benchmark(
+        "an iteration of Adam on a physics-informed loss, against DeepXDE and jinns",
+        "metaopt.bench._pinn_throughput:run",
+        3,
+        "the package registry, once, to install the peers",
+    ),
     "warm-start": Benchmark(
         "starts from the solutions of similar problems against cold starts, with the same tuned solver",
         "metaopt.bench._warm_start:run",
