@@ -97,7 +97,7 @@ def run(*, full: bool = False) -> Report:
         note = f"{other:.3g} against {cpu:.3g} CPU-ms, alternating"
         claims.append(Claim(f"cpu_vs_{name.lower()}", other / cpu, note))
     notes.append(
-        f"Poisson's equation in the unit square, {_INTERIOR} + {_BOUNDARY} points, {_DEPTH} x {_WIDTH} tanh, Adam, single "
-        "precision. DeepXDE runs PyTorch on one thread."
+        f"Poisson's equation in the unit square, {_INTERIOR} + {_BOUNDARY} points, {_DEPTH} x {_WIDTH} tanh, Adam, "
+        "single precision. DeepXDE runs PyTorch on one thread."
     )
     return Report([0], rows, claims, notes)

@@ -1,3 +1,4 @@
+from ._adaptive import RAD as RAD, RARD as RARD
 from ._balanced import Balanced as Balanced
 from ._balancing import (
     NTK as NTK,
@@ -17,6 +18,11 @@ from ._domains import (
     l_shape as l_shape,
     rectangle as rectangle,
 )
+from ._families import (
+    BurgersViscosities as BurgersViscosities,
+    HelmholtzWaveNumbers as HelmholtzWaveNumbers,
+    PoissonSources as PoissonSources,
+)
 from ._fields import (
     Differentiated as Differentiated,
     FourierFeatures as FourierFeatures,
@@ -34,6 +40,7 @@ from ._jets import Jet as Jet, laplacian as laplacian
 from ._lbfgs import LBFGS as LBFGS
 from ._objective import Objective as Objective
 from ._pinn import PINN as PINN, AsObjective as AsObjective, PerTerm as PerTerm
+from ._plots import plot_solution as plot_solution
 from ._samplers import Halton as Halton, LatinHypercube as LatinHypercube, Uniform as Uniform
 from ._staged import Staged as Staged
 from ._steady import (

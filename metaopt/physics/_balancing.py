@@ -165,9 +165,7 @@ class ReLoBRaLo(AbstractBalancing):
         losses = signal.losses(params).astype(state.weights.dtype)
         first = jnp.where(state.started, state.first, losses)
         last = jnp.where(state.started, state.last, losses)
-        decay, temperature, lookback = (
-            x.astype(losses.dtype) for x in (self.decay, self.temperature, self.lookback)
-        )
+        decay, temperature, lookback = (x.astype(losses.dtype) for x in (self.decay, self.temperature, self.lookback))
 
         def relative(to: Array) -> Array:
             tiny = jnp.finfo(losses.dtype).tiny
@@ -193,7 +191,8 @@ class SoftAdapt(AbstractBalancing):
 
         ```bibtex
         @article{heydari2019softadapt,
-            title={{SoftAdapt}: Techniques for adaptive loss weighting of neural networks with multi-part loss functions},
+            title={{SoftAdapt}: Techniques for adaptive loss weighting of neural networks with multi-part loss
+                functions},
             author={Heydari, A. Ali and Thompson, Craig A. and Mehmood, Asif},
             journal={arXiv preprint arXiv:1912.12355},
             year={2019},
@@ -257,7 +256,8 @@ class SelfAdaptive(AbstractBalancing):
         for weights, residual in zip(state, signal.residuals(params), strict=True):
             if residual.shape[0] != weights.shape[0]:
                 raise ValueError(
-                    f"`counts` are {self.counts}, but a term has {residual.shape[0]} points. Give the points of each term."
+                    f"`counts` are {self.counts}, but a term has {residual.shape[0]} points. "
+                    "Give the points of each term."
                 )
             squares = jnp.sum(residual**2, axis=1).astype(weights.dtype)
             # Relative to the mean: else the rate would depend on the units of the equation.

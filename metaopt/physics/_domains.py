@@ -37,7 +37,8 @@ class Box(AbstractDomain):
     def __check_init__(self) -> None:
         if self.lower.shape != self.upper.shape:
             raise ValueError(
-                f"`lower` has {self.lower.shape[0]} coordinates and `upper` {self.upper.shape[0]}; give as many of both."
+                f"`lower` has {self.lower.shape[0]} coordinates and `upper` {self.upper.shape[0]}; "
+                "give as many of both."
             )
         check_interior(self, self.lower, self.upper)
 

@@ -95,7 +95,7 @@ class Perceptron(AbstractField):
         f = _activation(self.activation)
         jet = Jet(jet.stack.astype(params[0]["w"].dtype), jet.axes, jet.rows)
         for layer in params[:-1]:
-            jet = jet.linear(layer["w"], layer["b"]).elementwise(f)
+            jet = jet.linear(layer["w"]).elementwise(f, layer["b"])
         return jet.linear(params[-1]["w"], params[-1]["b"])
 
 
@@ -171,7 +171,7 @@ class FourierFeatures(AbstractField):
 
     def push(self, params: Any, jet: Jet) -> Jet:
         w = 2 * math.pi * jax.lax.stop_gradient(self.frequencies).T.astype(jet.stack.dtype)
-        phases = jet.linear(w, jnp.zeros(w.shape[1], w.dtype))
+        phases = jet.linear(w)
         return self.inner.push(params, _beside(phases.elementwise(_sin), phases.elementwise(_cos)))
 
 
@@ -216,7 +216,7 @@ class Periodic(AbstractField):
                 parts.append(x)
                 continue
             turns = 2 * math.pi / period * jnp.arange(1.0, self.harmonics + 1).astype(jet.stack.dtype)
-            phases = x.linear(turns[None], jnp.zeros_like(turns))
+            phases = x.linear(turns[None])
             parts += [phases.elementwise(_sin), phases.elementwise(_cos)]
         joined = parts[0]
         for part in parts[1:]:

@@ -29,16 +29,16 @@ class GaussNewton(AbstractSolver[_GaussNewtonState, PyTree]):
 
     $$(J^T J + \mu I) \, \delta = J^T r, \qquad \theta \leftarrow \theta - 2^{-k} \delta,$$
 
-    with the $k$ among `halvings` that gives the lowest loss. If none lowers it there is no step, and the damping $\mu$
-    rises tenfold; after a step it falls again. For a linear equation $J^T J$ is the energy inner product of
+    with the $k$ among `halvings` and the one of two dampings $\mu$ that give the lowest loss, and no step if none
+    lowers it. The first damping is small and constant, which is best near a solution; the second rises after short steps and
+    falls after long ones, which is best far from one. For a linear equation $J^T J$ is the energy inner product of
     the tangent space of the network, so that this is energy natural gradient descent. It wants double precision.
 
     If there are fewer residuals than parameters, the same step is taken from the smaller system $J J^T + \mu I$.
 
     **Arguments:**
 
-    - `damping`: the lowest $\mu$, relative to the mean of the squared singular values. Small is good: the line search
-        keeps early steps short.
+    - `damping`: the constant $\mu$, relative to the mean of the squared singular values.
     - `halvings`: how many step lengths are tried.
     - `method`: `"dense"` factorizes the matrix; `"matrix_free"` solves with conjugate gradients, for large networks.
     - `iterations`: of conjugate gradients, at most.
@@ -67,7 +67,7 @@ class GaussNewton(AbstractSolver[_GaussNewtonState, PyTree]):
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _GaussNewtonState:
         del key
         dtype = ravel_pytree(eqx.filter(params, eqx.is_inexact_array))[0].dtype
-        return _GaussNewtonState(self.damping.astype(dtype))
+        return _GaussNewtonState(jnp.asarray(1e-3, dtype))
 
     def step(
         self, state: _GaussNewtonState, params: PyTree, grads: Objective, *, value: Scalar | None = None
@@ -78,34 +78,41 @@ class GaussNewton(AbstractSolver[_GaussNewtonState, PyTree]):
         def put(flat: Array) -> PyTree:
             return eqx.combine(unravel(flat), static)
 
-        direction = self._direction(state.damping, grads, params, flat, put)
+        lowest = self.damping.astype(flat.dtype)
+        dampings = jnp.stack([lowest, state.damping])
+        directions = self._directions(dampings, grads, params, flat, put)
         lengths = 0.5 ** jnp.arange(self.halvings, dtype=flat.dtype)
-        tried = flat[None] - lengths[:, None] * direction[None]
+        tried = (flat[None, None] - lengths[None, :, None] * directions[:, None]).reshape(-1, flat.shape[0])
         losses = jax.lax.map(lambda x: grads.loss(put(x)), tried)
         losses = jnp.where(jnp.isfinite(losses), losses, jnp.inf)
         best = jnp.argmin(losses)
         start = grads.loss(params) if value is None else value.astype(flat.dtype)
-        better = losses[best] < start
-        lowest = self.damping.astype(flat.dtype)
-        damping = jnp.where(better, jnp.maximum(state.damping / 10, lowest), jnp.minimum(10 * state.damping, 1))
-        return _GaussNewtonState(damping), put(jnp.where(better, tried[best], flat))
+        length = lengths[jnp.argmin(losses[self.halvings :])]
+        factor = jnp.where(length >= 0.5, 0.3, jnp.where(length >= 0.1, 1.0, 4.0))
+        factor = jnp.where(jnp.min(losses[self.halvings :]) < start, factor, 10.0)
+        damping = jnp.clip(factor * state.damping, lowest, 1.0)
+        return _GaussNewtonState(damping), put(jnp.where(losses[best] < start, tried[best], flat))
 
-    def _direction(
-        self, damping: Float[Array, ""], signal: Objective, params: PyTree, flat: Float[Array, " p"], put: Any
-    ) -> Float[Array, " p"]:
+    def _directions(
+        self, dampings: Float[Array, " k"], signal: Objective, params: PyTree, flat: Float[Array, " p"], put: Any
+    ) -> Float[Array, "k p"]:
         if self.method == "matrix_free":
-            return self._conjugate_gradients(damping, signal, flat, put)
+            return jax.lax.map(lambda damping: self._conjugate_gradients(damping, signal, flat, put), dampings)
         r, jacobian = signal.system(params)
         n, p = jacobian.shape
         wide = n < p
         gram = jacobian @ jacobian.T if wide else jacobian.T @ jacobian
         size = min(n, p)
-        matrix = gram + damping * jnp.trace(gram) / size * jnp.eye(size, dtype=gram.dtype)
-        operator = lx.MatrixLinearOperator(matrix, lx.positive_semidefinite_tag)
-        # No check of the solution: a failed factorization gives NaN, which the line search rejects.
+        scale, identity = jnp.trace(gram) / size, jnp.eye(size, dtype=gram.dtype)
         right = r if wide else jacobian.T @ r
-        found = lx.linear_solve(operator, right, lx.Cholesky(), throw=False).value
-        return jacobian.T @ found if wide else found
+
+        def solve(damping: Float[Array, ""]) -> Float[Array, " s"]:
+            operator = lx.MatrixLinearOperator(gram + damping * scale * identity, lx.positive_semidefinite_tag)
+            # No check of the solution: a failed factorization gives NaN, which the line search rejects.
+            return lx.linear_solve(operator, right, lx.Cholesky(), throw=False).value
+
+        found = jax.lax.map(solve, dampings)
+        return found @ jacobian if wide else found
 
     def _conjugate_gradients(
         self, damping: Float[Array, ""], signal: Objective, flat: Float[Array, " p"], put: Any

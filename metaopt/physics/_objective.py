@@ -23,14 +23,14 @@ class Objective(eqx.Module):
 
     def reweighted(self, factors: tuple[Float[Array, "..."], ...]) -> "Objective":
         """The same with each weight multiplied by a factor."""
-        weights = tuple(w * jax.lax.stop_gradient(f).astype(w.dtype) for w, f in zip(self.weights, factors, strict=True))
+        weights = tuple(
+            w * jax.lax.stop_gradient(f).astype(w.dtype) for w, f in zip(self.weights, factors, strict=True)
+        )
         return Objective(self.task, self.points, weights)
 
     def residuals(self, params: PyTree) -> tuple[Float[Array, "n k"], ...]:
         """What each term wants to vanish, at its points."""
-        return tuple(
-            self.task.term_residual(i, params, points) for i, points in enumerate(self.points)
-        )
+        return tuple(self.task.term_residual(i, params, points) for i, points in enumerate(self.points))
 
     def losses(self, params: PyTree) -> Float[Array, " terms"]:
         """The mean square of each term, without its weight."""
@@ -113,4 +113,3 @@ def _rows(at: Any, flat: Float[Array, " p"], points: PyTree, pointwise: bool) ->
     singles = jtu.tree_map(lambda x: x[:, None], points)
     values, rows = jax.vmap(both)(singles)
     return values[:, 0], rows[:, 0]
-

@@ -166,9 +166,7 @@ class PINN(AbstractLossTask):
         """The network's outputs at some points."""
         return self.field.apply(params["field"], points)
 
-    def jet(
-        self, params: dict[str, Any], points: Float[Array, "n d"], *, order: int = 0, rows: Rows = ()
-    ) -> Jet:
+    def jet(self, params: dict[str, Any], points: Float[Array, "n d"], *, order: int = 0, rows: Rows = ()) -> Jet:
         """The network's outputs with derivatives."""
         leaves = [x for x in jtu.tree_leaves(params["field"]) if eqx.is_inexact_array(x)]
         points = points.astype(leaves[0].dtype) if leaves else points
@@ -212,8 +210,8 @@ class PINN(AbstractLossTask):
             if bad.size:
                 where = np.asarray(points.x)[min(bad[0], points.x.shape[0] - 1)].tolist()
                 raise ValueError(
-                    f"term `{term.name}`: its source or value is not finite at {bad.size} of {points.x.shape[0]} points, "
-                    f"the first {where}. Give a function that is finite everywhere in the domain."
+                    f"term `{term.name}`: its source or value is not finite at {bad.size} of {points.x.shape[0]} "
+                    f"points, the first {where}. Give a function that is finite everywhere in the domain."
                 )
 
 

@@ -38,5 +38,7 @@ def rejection(
     unit = sampler.unit(OVERSAMPLING * count + 64, domain.dimension, key=key).astype(lower.dtype)
     candidates = lower[None] + unit * (upper - lower)[None]
     mask = domain.contains(candidates) if inside is None else inside(candidates)
-    message = f"`{type(domain).__name__}` has no interior: none of {mask.shape[0]} points of the box around it is inside."
+    message = (
+        f"`{type(domain).__name__}` has no interior: none of {mask.shape[0]} points of the box around it is inside."
+    )
     return candidates[accepted(mask, count, message)]

@@ -58,4 +58,3 @@ class Staged(AbstractSolver[_StagedState, PyTree]):
 
         moved = jax.lax.cond(state.clock < self.switch, early, late, dynamic)
         return eqx.combine(moved, static)
-

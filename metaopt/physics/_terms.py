@@ -219,7 +219,9 @@ class Data(AbstractTerm):
     """
 
     points: Float[Array, "n d"] = eqx.field(converter=number)
-    targets: Float[Array, "n m"] = eqx.field(converter=lambda x: number(x)[:, None] if number(x).ndim == 1 else number(x))
+    targets: Float[Array, "n m"] = eqx.field(
+        converter=lambda x: number(x)[:, None] if number(x).ndim == 1 else number(x)
+    )
     components: tuple[int, ...] | None = eqx.field(static=True, default=None)
     name: str = eqx.field(static=True, default="data")
 

@@ -225,9 +225,7 @@ def test_initial_values_and_rates() -> None:
 def test_periodic_conditions() -> None:
     def loss(k: float) -> Any:
         u = Waves(jnp.ones(1), jnp.asarray([[k, 0.5]]), jnp.asarray([0.3]))
-        task = physics.PINN(
-            physics.Poisson(0.0), [physics.PeriodicTerm(0)], field=Known(u), interior=10, boundary=30
-        )
+        task = physics.PINN(physics.Poisson(0.0), [physics.PeriodicTerm(0)], field=Known(u), interior=10, boundary=30)
         return task.objective(key=jr.key(0)).losses(task.init(key=jr.key(0)))[1]
 
     assert float(loss(4 * np.pi)) < 1e-24
@@ -237,6 +235,11 @@ def test_periodic_conditions() -> None:
 def test_normalization() -> None:
     u = Waves(jnp.asarray([np.sqrt(2.0)]), jnp.asarray([[np.pi]]), jnp.zeros(1))
     task = physics.PINN(
-        physics.Eigenproblem(), [physics.Normalization()], physics.interval(), field=Known(u), interior=10, boundary=4000
+        physics.Eigenproblem(),
+        [physics.Normalization()],
+        physics.interval(),
+        field=Known(u),
+        interior=10,
+        boundary=4000,
     )
     assert float(task.objective(key=jr.key(0)).losses(task.init(key=jr.key(0)))[1]) < 1e-5

@@ -21,7 +21,7 @@ class Poisson(PDEStatio):
     """-u_xx - u_yy = f."""
 
     def equation(self, x, u, params):
-        return -laplacian_rev(x, u, params) - 2 * jnp.pi**2 * jnp.prod(jnp.sin(jnp.pi * x))
+        return (-laplacian_rev(x, u, params) - 2 * jnp.pi**2 * jnp.prod(jnp.sin(jnp.pi * x)))[None]
 
 
 def main() -> None:
