@@ -223,9 +223,9 @@ def run(*, full: bool = False) -> Report:
     ]
     notes = [
         f"Steps to a relative error of {_TARGET:g}, geometric means of {_TESTS} held-out tasks and {seeds} "
-        f"seeds. Known: {_KNOWN} tasks, solved from one start, so that kernel ridge regression of their weights makes sense "
-        "(`WarmStart`). The nearest neighbor is one of the same solutions. Where the target is not reached, the budget "
-        "counts.",
+        f"seeds. Known: {_KNOWN} tasks, solved from one start, so that kernel ridge regression of their weights makes "
+        "sense (`WarmStart`). The nearest neighbor is one of the same solutions. Where the target is not reached, the "
+        "budget counts.",
         "The learned rule is `PreconditionedDescent`: its matrix is the inverse mean Gauss-Newton matrix of the known "
         "tasks, its rates and momenta are meta-trained.",
     ]

@@ -17,6 +17,9 @@ from .base import AbstractSolver
 
 Method = Literal["dense", "matrix_free"]
 
+# With at most so many halvings the direction with the small damping is good.
+_SHORT = 7
+
 
 class _GaussNewtonState(eqx.Module):
     damping: Float[Array, ""]
@@ -29,10 +32,10 @@ class GaussNewton(AbstractSolver[_GaussNewtonState, PyTree]):
 
     $$(J^T J + \mu I) \, \delta = J^T r, \qquad \theta \leftarrow \theta - 2^{-k} \delta,$$
 
-    with the $k$ among `halvings` and the one of two dampings $\mu$ that give the lowest loss, and no step if none
-    lowers it. The first damping is small and constant, which is best near a solution; the second rises after short steps and
-    falls after long ones, which is best far from one. For a linear equation $J^T J$ is the energy inner product of
-    the tangent space of the network, so that this is energy natural gradient descent. It wants double precision.
+    with the $k$ among `halvings` that gives the lowest loss, and no step if none lowers it. There are two dampings $\mu$:
+    a small and constant one, which is best near a solution, and where that leads to very short steps another, which
+    rises after short steps and falls after long ones. For a linear equation $J^T J$ is the energy inner product of the
+    tangent space of the network, so that this is energy natural gradient descent. It wants double precision.
 
     If there are fewer residuals than parameters, the same step is taken from the smaller system $J J^T + \mu I$.
 
@@ -85,13 +88,17 @@ class GaussNewton(AbstractSolver[_GaussNewtonState, PyTree]):
         tried = (flat[None, None] - lengths[None, :, None] * directions[:, None]).reshape(-1, flat.shape[0])
         losses = jax.lax.map(lambda x: grads.loss(put(x)), tried)
         losses = jnp.where(jnp.isfinite(losses), losses, jnp.inf)
-        best = jnp.argmin(losses)
+        losses = losses.reshape(2, self.halvings)
         start = grads.loss(params) if value is None else value.astype(flat.dtype)
-        length = lengths[jnp.argmin(losses[self.halvings :])]
-        factor = jnp.where(length >= 0.5, 0.3, jnp.where(length >= 0.1, 1.0, 4.0))
-        factor = jnp.where(jnp.min(losses[self.halvings :]) < start, factor, 10.0)
+        near, far = jnp.argmin(losses, axis=1)
+        # The best of both would be the other one for long, although its steps lead less far: what counts is the next.
+        trusted = (losses[0, near] < start) & (near < _SHORT)
+        index = jnp.where(trusted | (losses[0, near] <= losses[1, far]), near, self.halvings + far)
+        better = losses.reshape(-1)[index] < start
+        factor = jnp.where(far <= 1, 0.3, jnp.where(far <= 3, 1.0, 4.0))
+        factor = jnp.where(losses[1, far] < start, factor, 10.0)
         damping = jnp.clip(factor * state.damping, lowest, 1.0)
-        return _GaussNewtonState(damping), put(jnp.where(losses[best] < start, tried[best], flat))
+        return _GaussNewtonState(damping), put(jnp.where(better, tried[index], flat))
 
     def _directions(
         self, dampings: Float[Array, " k"], signal: Objective, params: PyTree, flat: Float[Array, " p"], put: Any
