@@ -116,7 +116,7 @@ def curvature(family: Any, keys: Key[Array, " n"], params: PyTree, damping: floa
     return jnp.linalg.inv(matrix + damping * jnp.trace(matrix) / size * jnp.eye(size)) / 2
 
 
-def learned_rule(family: Any, keys: Key[Array, " n"], start: PyTree, *, key: Any) -> PreconditionedDescent:
+def learned_rule(family: Any, keys: Key[Array, " n"], start: PyTree, *, key: Any) -> AbstractAlgorithm[Any, Any, Any]:
     """A rule whose matrix is the inverse curvature of solved tasks, and whose rates are meta-trained."""
     size = ravel_pytree(start)[0].shape[0]
     rule = PreconditionedDescent(20, size=size, learning_rate=0.5)

@@ -131,7 +131,7 @@ def _kovasznay(seed: int) -> physics.PINN:
             lambda x: references.kovasznay(x, jnp)[:, 2:],
             where=lambda x: x[:, 0] > 1 - 1e-6,
             components=(2,),
-            name="pressure",
+            label="pressure",
         ),
     ]
     field = physics.Perceptron((2, 20, 20, 3))

@@ -105,17 +105,24 @@ class Differentiated(AbstractField):
     **Arguments:**
 
     - `network`: of [`metaopt.tasks`][], or your own.
-    - `inputs`, `outputs`: its widths.
+    - `widths`: of its inputs and of its outputs.
     - `mode`: `"jvp"` or `"taylor"`.
     """
 
     network: AbstractNetwork
-    inputs: int = eqx.field(static=True)
-    outputs: int = eqx.field(static=True)
+    widths: tuple[int, int] = eqx.field(static=True)
     mode: Literal["jvp", "taylor"] = eqx.field(static=True, default="jvp")
 
     def __check_init__(self) -> None:
         check_choice("mode", self.mode, Literal["jvp", "taylor"])
+
+    @property
+    def inputs(self) -> int:
+        return self.widths[0]
+
+    @property
+    def outputs(self) -> int:
+        return self.widths[1]
 
     def init(self, *, key: PRNGKeyArray) -> Any:
         return self.network.init(key=key)

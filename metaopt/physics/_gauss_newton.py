@@ -32,10 +32,11 @@ class GaussNewton(AbstractSolver[_GaussNewtonState, PyTree]):
 
     $$(J^T J + \mu I) \, \delta = J^T r, \qquad \theta \leftarrow \theta - 2^{-k} \delta,$$
 
-    with the $k$ among `halvings` that gives the lowest loss, and no step if none lowers it. There are two dampings $\mu$:
-    a small and constant one, which is best near a solution, and where that leads to very short steps another, which
-    rises after short steps and falls after long ones. For a linear equation $J^T J$ is the energy inner product of the
-    tangent space of the network, so that this is energy natural gradient descent. It wants double precision.
+    with the $k$ among `halvings` that gives the lowest loss, and no step if none lowers it. There are two
+    dampings $\mu$: a small and constant one, which is best near a solution, and where that leads to very short
+    steps another, which rises after short steps and falls after long ones. For a linear equation $J^T J$ is the
+    energy inner product of the tangent space of the network, so that this is energy natural gradient descent.
+    It wants double precision.
 
     If there are fewer residuals than parameters, the same step is taken from the smaller system $J J^T + \mu I$.
 
@@ -91,7 +92,7 @@ class GaussNewton(AbstractSolver[_GaussNewtonState, PyTree]):
         losses = losses.reshape(2, self.halvings)
         start = grads.loss(params) if value is None else value.astype(flat.dtype)
         near, far = jnp.argmin(losses, axis=1)
-        # The best of both would be the other one for long, although its steps lead less far: what counts is the next.
+        # The other one gives the best loss of the two for long, although its steps lead less far.
         trusted = (losses[0, near] < start) & (near < _SHORT)
         index = jnp.where(trusted | (losses[0, near] <= losses[1, far]), near, self.halvings + far)
         better = losses.reshape(-1)[index] < start

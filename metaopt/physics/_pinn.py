@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._core import AbstractLossTask, AbstractTask
@@ -204,7 +205,7 @@ class PINN(AbstractLossTask):
         params = jax.eval_shape(lambda key: self.init(key=key), jr.key(0))
         for index, (term, points) in enumerate(zip(self.terms, self.points, strict=True)):
             eqx.filter_eval_shape(lambda p, x, i=index: self.term_residual(i, p, x), params, points)
-            if any(isinstance(x, jax.core.Tracer) for x in jtu.tree_leaves((term, points))):
+            if any(isinstance(x, Tracer) for x in jtu.tree_leaves((term, points))):
                 continue
             bad = np.flatnonzero(~np.isfinite(np.asarray(_at_zero(term, points, self.field.outputs))).all(axis=1))
             if bad.size:

@@ -1,5 +1,7 @@
 """Points of the unit cube: random, of low discrepancy, or stratified."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -36,8 +38,12 @@ class Halton(AbstractSampler):
     def unit(self, count: int, dimension: int, *, key: PRNGKeyArray) -> Float[Array, "{count} {dimension}"]:
         from tensorflow_probability.substrates import jax as tfp
 
-        # The library mixes integers and floats.
-        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        # The library mixes integers and floats, and asks for the shape of nothing, which is deprecated.
+        with (
+            jax.numpy_dtype_promotion("standard"),
+            jax.numpy_rank_promotion("allow"),
+            warnings.catch_warnings(action="ignore", category=DeprecationWarning),
+        ):
             dtype = jnp.result_type(float)
             return tfp.mcmc.sample_halton_sequence(dimension, count, dtype=dtype, randomized=True, seed=key)
 

@@ -19,11 +19,15 @@ class Interior(AbstractTerm):
     **Arguments:**
 
     - `equation`: what must vanish.
-    - `name`: what errors call it.
+    - `label`: what errors call it.
     """
 
     equation: AbstractResidual
-    name: str = eqx.field(static=True, default="physics")
+    label: str = eqx.field(static=True, default="physics")
+
+    @property
+    def name(self) -> str:
+        return self.label
 
     def draw(self, domain: AbstractDomain, count: int, *, key: PRNGKeyArray, sampler: AbstractSampler) -> Points:
         return Points(domain.sample(count, key=key, sampler=sampler))
@@ -64,7 +68,7 @@ class Dirichlet(AbstractTerm):
     - `where`: a function of points that says on which part; by default everywhere.
     - `at`: the points, instead of random ones. They must lie on the boundary.
     - `components`: of which unknown functions; by default of all.
-    - `name`: what errors call it.
+    - `label`: what errors call it.
 
     **Raises:**
 
@@ -75,7 +79,11 @@ class Dirichlet(AbstractTerm):
     where: Pointwise | None = eqx.field(static=True, default=None)
     at: Float[Array, "n d"] | None = None
     components: tuple[int, ...] | None = eqx.field(static=True, default=None)
-    name: str = eqx.field(static=True, default="dirichlet")
+    label: str = eqx.field(static=True, default="dirichlet")
+
+    @property
+    def name(self) -> str:
+        return self.label
 
     def draw(self, domain: AbstractDomain, count: int, *, key: PRNGKeyArray, sampler: AbstractSampler) -> Points:
         return _draw_boundary(self, self.where, self.at, domain, count, key, sampler)
@@ -101,13 +109,17 @@ class Neumann(AbstractTerm):
     - `value`: $g$, a number or a function of points.
     - `where`: a function of points that says on which part; by default everywhere.
     - `components`: of which unknown functions; by default of all.
-    - `name`: what errors call it.
+    - `label`: what errors call it.
     """
 
     value: Any = eqx.field(converter=as_function, default=0.0)
     where: Pointwise | None = eqx.field(static=True, default=None)
     components: tuple[int, ...] | None = eqx.field(static=True, default=None)
-    name: str = eqx.field(static=True, default="neumann")
+    label: str = eqx.field(static=True, default="neumann")
+
+    @property
+    def name(self) -> str:
+        return self.label
 
     def draw(self, domain: AbstractDomain, count: int, *, key: PRNGKeyArray, sampler: AbstractSampler) -> Points:
         return _draw_boundary(self, self.where, None, domain, count, key, sampler)
@@ -126,7 +138,7 @@ class Robin(AbstractTerm):
     - `alpha`, `beta`: the weights.
     - `where`: a function of points that says on which part; by default everywhere.
     - `components`: of which unknown functions; by default of all.
-    - `name`: what errors call it.
+    - `label`: what errors call it.
     """
 
     value: Any = eqx.field(converter=as_function, default=0.0)
@@ -134,7 +146,11 @@ class Robin(AbstractTerm):
     beta: Float[Array, ""] = eqx.field(converter=number, default=1.0)
     where: Pointwise | None = eqx.field(static=True, default=None)
     components: tuple[int, ...] | None = eqx.field(static=True, default=None)
-    name: str = eqx.field(static=True, default="robin")
+    label: str = eqx.field(static=True, default="robin")
+
+    @property
+    def name(self) -> str:
+        return self.label
 
     def draw(self, domain: AbstractDomain, count: int, *, key: PRNGKeyArray, sampler: AbstractSampler) -> Points:
         return _draw_boundary(self, self.where, None, domain, count, key, sampler)
@@ -152,12 +168,16 @@ class PeriodicTerm(AbstractTerm):
 
     - `axis`: the axis.
     - `order`: 0 for values alone, 1 for slopes too.
-    - `name`: what errors call it.
+    - `label`: what errors call it.
     """
 
     axis: int = eqx.field(static=True, default=0)
     order: Literal[0, 1] = eqx.field(static=True, default=1)
-    name: str = eqx.field(static=True, default="periodic")
+    label: str = eqx.field(static=True, default="periodic")
+
+    @property
+    def name(self) -> str:
+        return self.label
 
     def draw(self, domain: AbstractDomain, count: int, *, key: PRNGKeyArray, sampler: AbstractSampler) -> Points:
         lower, upper = domain.bounds()
@@ -183,12 +203,16 @@ class Initial(AbstractTerm):
 
     - `value`: $g$, a number or a function of points (of space and time).
     - `rate`: $h$, the same; for equations of second order in time.
-    - `name`: what errors call it.
+    - `label`: what errors call it.
     """
 
     value: Any = eqx.field(converter=as_function, default=0.0)
     rate: Any = eqx.field(converter=lambda x: None if x is None else as_function(x), default=None)
-    name: str = eqx.field(static=True, default="initial")
+    label: str = eqx.field(static=True, default="initial")
+
+    @property
+    def name(self) -> str:
+        return self.label
 
     def draw(self, domain: AbstractDomain, count: int, *, key: PRNGKeyArray, sampler: AbstractSampler) -> Points:
         if not isinstance(domain, SpaceTime):
@@ -211,7 +235,7 @@ class Data(AbstractTerm):
     - `points`: where.
     - `targets`: what was measured, one row for each point.
     - `components`: of which unknown functions; by default of all.
-    - `name`: what errors call it.
+    - `label`: what errors call it.
 
     **Raises:**
 
@@ -223,7 +247,11 @@ class Data(AbstractTerm):
         converter=lambda x: number(x)[:, None] if number(x).ndim == 1 else number(x)
     )
     components: tuple[int, ...] | None = eqx.field(static=True, default=None)
-    name: str = eqx.field(static=True, default="data")
+    label: str = eqx.field(static=True, default="data")
+
+    @property
+    def name(self) -> str:
+        return self.label
 
     def __check_init__(self) -> None:
         if self.points.shape[0] != self.targets.shape[0]:
@@ -250,11 +278,15 @@ class Normalization(AbstractTerm):
     **Arguments:**
 
     - `volume`: of the domain.
-    - `name`: what errors call it.
+    - `label`: what errors call it.
     """
 
     volume: Float[Array, ""] = eqx.field(converter=number, default=1.0)
-    name: str = eqx.field(static=True, default="normalization")
+    label: str = eqx.field(static=True, default="normalization")
+
+    @property
+    def name(self) -> str:
+        return self.label
 
     def draw(self, domain: AbstractDomain, count: int, *, key: PRNGKeyArray, sampler: AbstractSampler) -> Points:
         return Points(domain.sample(count, key=key, sampler=sampler))

@@ -36,8 +36,15 @@ class Points(eqx.Module):
 class AbstractDomain(eqx.Module):
     """A set of points with a boundary. In a domain of space and time, time is the last coordinate."""
 
-    dimension: eqx.AbstractVar[int]
-    transient: eqx.AbstractVar[bool]
+    @property
+    @abc.abstractmethod
+    def dimension(self) -> int:
+        """The number of coordinates, time included."""
+
+    @property
+    @abc.abstractmethod
+    def transient(self) -> bool:
+        """Whether there is time."""
 
     @abc.abstractmethod
     def bounds(self) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
@@ -66,8 +73,15 @@ class AbstractField(eqx.Module):
     It has no leaves that are trained: the parameters are the task's.
     """
 
-    inputs: eqx.AbstractVar[int]
-    outputs: eqx.AbstractVar[int]
+    @property
+    @abc.abstractmethod
+    def inputs(self) -> int:
+        """The number of coordinates."""
+
+    @property
+    @abc.abstractmethod
+    def outputs(self) -> int:
+        """The number of unknown functions."""
 
     @abc.abstractmethod
     def init(self, *, key: PRNGKeyArray) -> Any:
@@ -108,7 +122,10 @@ class Evaluate(Protocol):
 class AbstractTerm(eqx.Module):
     """A part of a physics-informed loss: the mean square of something that must vanish at each of some points."""
 
-    name: eqx.AbstractVar[str]
+    @property
+    @abc.abstractmethod
+    def name(self) -> str:
+        """What errors call it."""
 
     @abc.abstractmethod
     def draw(self, domain: AbstractDomain, count: int, *, key: PRNGKeyArray, sampler: AbstractSampler) -> Points:

@@ -84,8 +84,8 @@ FIELDS = {
     "hard": lambda: physics.HardBoundary(
         physics.Perceptron((2, 4, 2)), lambda x: x[:, 0] * (1 - x[:, 1] ** 2), lambda x: jnp.sin(x)
     ),
-    "jvp": lambda: physics.Differentiated(DenseNetwork((2, 4, 2), "tanh"), 2, 2),
-    "taylor": lambda: physics.Differentiated(DenseNetwork((2, 4, 2), "tanh"), 2, 2, "taylor"),
+    "jvp": lambda: physics.Differentiated(DenseNetwork((2, 4, 2), "tanh"), (2, 2)),
+    "taylor": lambda: physics.Differentiated(DenseNetwork((2, 4, 2), "tanh"), (2, 2), "taylor"),
 }
 
 

@@ -212,7 +212,9 @@ def _not_a_number() -> Any:
 
 
 def _off_the_boundary() -> Any:
-    return physics.PINN(conditions=[physics.Dirichlet(at=jnp.full((2, 2), 0.5), name="wall")], interior=10, boundary=10)
+    return physics.PINN(
+        conditions=[physics.Dirichlet(at=jnp.full((2, 2), 0.5), label="wall")], interior=10, boundary=10
+    )
 
 
 BAD = {
