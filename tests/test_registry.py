@@ -43,7 +43,7 @@ REQUIRED = {
     "union": {"first": "rectangle", "second": "disk"},
     "difference": {"first": "rectangle", "second": "disk"},
     "space_time": {"space": "interval"},
-    "data": {"points": [[0.0]], "targets": [1.0]},
+    "data": {"points": [[0.0]], "targets": [[1.0]]},
     "hard_boundary": {"inner": "perceptron", "distance": 1.0},
     "rescaled_inputs": {"inner": "perceptron", "lower": [0.0, 0.0], "upper": [1.0, 1.0]},
     "first_order": {"inner": "adam"},

@@ -34,7 +34,7 @@ class Problem:
     reference: Callable[[Float[np.ndarray, "n 2"]], Float[np.ndarray, "n m"]]
     tests: Callable[[], Float[np.ndarray, "n 2"]]
     adam: int = 300
-    resampling: physics.AbstractResampling | None = None
+    resampling: Callable[[], physics.AbstractResampling] | None = None
 
 
 def _grid(lower: tuple[float, float], upper: tuple[float, float], n: int = 101) -> Float[np.ndarray, "n 2"]:
@@ -154,7 +154,7 @@ PROBLEMS = {
     "helmholtz": Problem(_helmholtz, references.helmholtz, _square),
     "heat": Problem(_heat, references.heat, _square),
     "wave": Problem(_wave, references.wave, _square),
-    "burgers": Problem(_burgers, references.burgers, _wide, 1000, physics.RAD()),
+    "burgers": Problem(_burgers, references.burgers, _wide, 1000, physics.RAD),
     "allen_cahn": Problem(_allen_cahn, references.allen_cahn, _wide, 1000),
     "kovasznay": Problem(_kovasznay, references.kovasznay, lambda: _grid((-0.5, -0.5), (1.0, 1.5))),
 }
@@ -191,7 +191,9 @@ def solve(problem: Problem, seed: int, budget: float) -> Solved:
         return jax.lax.scan(body, carry, None, length=_CHUNK)[0]
 
     def redraw(params: Any, key: Any) -> Any:
-        return task.points if problem.resampling is None else problem.resampling.resample(task, params, key=key).points
+        return (
+            task.points if problem.resampling is None else problem.resampling().resample(task, params, key=key).points
+        )
 
     params, points, key = task.init(key=jr.key(seed)), task.points, jr.key(seed)
     shapes = jax.eval_shape(warm, params)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .._core._numbers import number
 from ..tasks import AbstractNetwork
 from ..tasks._common import check_choice, check_sizes
-from ._functions import as_function
+from ._functions import Known, as_function
 from ._jets import Jet
 from .base import AbstractField
 
@@ -276,8 +276,8 @@ class HardBoundary(AbstractField):
     """
 
     inner: AbstractField
-    distance: Any = eqx.field(converter=as_function)
-    extension: Any = eqx.field(converter=as_function, default=0.0)
+    distance: Known = eqx.field(converter=as_function)
+    extension: Known = eqx.field(converter=as_function, default=0.0)
 
     @property
     def inputs(self) -> int:

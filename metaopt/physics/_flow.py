@@ -1,13 +1,11 @@
 """Flow of an incompressible fluid in two dimensions."""
 
-from typing import Any
-
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._core._numbers import number
-from ._functions import as_function, values
+from ._functions import Known, as_function, values
 from ._jets import Jet, Rows, laplacian
 from .base import AbstractResidual
 
@@ -26,7 +24,7 @@ class NavierStokes(AbstractResidual):
     """
 
     viscosity: Float[Array, ""] = eqx.field(converter=number, default=0.01)
-    source: Any = eqx.field(converter=as_function, default=0.0)
+    source: Known = eqx.field(converter=as_function, default=0.0)
 
     def outputs(self, dimension: int) -> int:
         if dimension not in (2, 3):

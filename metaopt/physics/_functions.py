@@ -10,6 +10,9 @@ from jaxtyping import Array, Float
 from .._core._numbers import number
 
 
+Known = Callable[..., Any] | float
+
+
 class Constant(eqx.Module):
     """A function with the same value everywhere."""
 

@@ -8,20 +8,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._core._numbers import number
-from ._functions import as_function, values
+from ._functions import Known, as_function, values
 from ._jets import Jet, Rows, laplacian
 from .base import AbstractResidual
 
 
 class Poisson(AbstractResidual):
-    r"""$-\Delta u = f$.
+    r"""Poisson's equation, $-\Delta u = f$.
 
     **Arguments:**
 
     - `source`: $f$, a number or a function of points.
     """
 
-    source: Any = eqx.field(converter=as_function, default=0.0)
+    source: Known = eqx.field(converter=as_function, default=0.0)
 
     def outputs(self, dimension: int) -> int:
         return 1
@@ -34,7 +34,7 @@ class Poisson(AbstractResidual):
 
 
 class Laplace(AbstractResidual):
-    r"""$\Delta u = 0$."""
+    r"""Laplace's equation, $\Delta u = 0$."""
 
     def outputs(self, dimension: int) -> int:
         return 1
@@ -47,7 +47,7 @@ class Laplace(AbstractResidual):
 
 
 class Helmholtz(AbstractResidual):
-    r"""$\Delta u + k^2 u = f$.
+    r"""Helmholtz's equation, $\Delta u + k^2 u = f$.
 
     **Arguments:**
 
@@ -56,7 +56,7 @@ class Helmholtz(AbstractResidual):
     """
 
     wave_number: Float[Array, ""] = eqx.field(converter=number, default=1.0)
-    source: Any = eqx.field(converter=as_function, default=0.0)
+    source: Known = eqx.field(converter=as_function, default=0.0)
 
     def outputs(self, dimension: int) -> int:
         return 1
@@ -70,7 +70,7 @@ class Helmholtz(AbstractResidual):
 
 
 class Darcy(AbstractResidual):
-    r"""$-\nabla \cdot (a \nabla u) = f$.
+    r"""Darcy flow, $-\nabla \cdot (a \nabla u) = f$.
 
     **Arguments:**
 
@@ -78,8 +78,8 @@ class Darcy(AbstractResidual):
     - `source`: $f$, a number or a function of points.
     """
 
-    permeability: Any = eqx.field(converter=as_function, default=1.0)
-    source: Any = eqx.field(converter=as_function, default=1.0)
+    permeability: Known = eqx.field(converter=as_function, default=1.0)
+    source: Known = eqx.field(converter=as_function, default=1.0)
 
     def outputs(self, dimension: int) -> int:
         return 1
@@ -105,7 +105,7 @@ class Eigenproblem(AbstractResidual):
     - `energy`: $E$, where it starts.
     """
 
-    potential: Any = eqx.field(converter=as_function, default=0.0)
+    potential: Known = eqx.field(converter=as_function, default=0.0)
     energy: Float[Array, ""] = eqx.field(converter=number, default=1.0)
 
     def outputs(self, dimension: int) -> int:

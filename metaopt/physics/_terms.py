@@ -1,6 +1,6 @@
 """The terms of a physics-informed loss."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._core._numbers import number
 from ._composed import SpaceTime
-from ._functions import as_function, values
+from ._functions import Known, as_function, values
 from ._rejection import OVERSAMPLING, accepted
 from .base import AbstractDomain, AbstractResidual, AbstractSampler, AbstractTerm, Evaluate, Points, Pointwise
 
@@ -60,7 +60,7 @@ def _draw_boundary(
 
 
 class Dirichlet(AbstractTerm):
-    r"""$u = g$ on the boundary.
+    r"""Values on the boundary, $u = g$ on the boundary.
 
     **Arguments:**
 
@@ -75,7 +75,7 @@ class Dirichlet(AbstractTerm):
     - `ValueError`: if `value` has another shape.
     """
 
-    value: Any = eqx.field(converter=as_function, default=0.0)
+    value: Known = eqx.field(converter=as_function, default=0.0)
     where: Pointwise | None = eqx.field(static=True, default=None)
     at: Float[Array, "n d"] | None = None
     components: tuple[int, ...] | None = eqx.field(static=True, default=None)
@@ -102,7 +102,7 @@ def _normal_derivative(u: Evaluate, points: Points, name: str) -> tuple[Float[Ar
 
 
 class Neumann(AbstractTerm):
-    r"""$\partial_n u = g$ on the boundary, along the outward normal.
+    r"""Slopes on the boundary, $\partial_n u = g$ on the boundary, along the outward normal.
 
     **Arguments:**
 
@@ -112,7 +112,7 @@ class Neumann(AbstractTerm):
     - `label`: what errors call it.
     """
 
-    value: Any = eqx.field(converter=as_function, default=0.0)
+    value: Known = eqx.field(converter=as_function, default=0.0)
     where: Pointwise | None = eqx.field(static=True, default=None)
     components: tuple[int, ...] | None = eqx.field(static=True, default=None)
     label: str = eqx.field(static=True, default="neumann")
@@ -130,7 +130,7 @@ class Neumann(AbstractTerm):
 
 
 class Robin(AbstractTerm):
-    r"""$\alpha u + \beta \, \partial_n u = g$ on the boundary.
+    r"""Values and slopes on the boundary, $\alpha u + \beta \, \partial_n u = g$ on the boundary.
 
     **Arguments:**
 
@@ -141,7 +141,7 @@ class Robin(AbstractTerm):
     - `label`: what errors call it.
     """
 
-    value: Any = eqx.field(converter=as_function, default=0.0)
+    value: Known = eqx.field(converter=as_function, default=0.0)
     alpha: Float[Array, ""] = eqx.field(converter=number, default=1.0)
     beta: Float[Array, ""] = eqx.field(converter=number, default=1.0)
     where: Pointwise | None = eqx.field(static=True, default=None)
@@ -197,7 +197,7 @@ class PeriodicTerm(AbstractTerm):
 
 
 class Initial(AbstractTerm):
-    r"""$u = g$, and if a rate is given $u_t = h$, at the start.
+    r"""Values at the start, $u = g$, and if a rate is given $u_t = h$, at the start.
 
     **Arguments:**
 
@@ -206,8 +206,8 @@ class Initial(AbstractTerm):
     - `label`: what errors call it.
     """
 
-    value: Any = eqx.field(converter=as_function, default=0.0)
-    rate: Any = eqx.field(converter=lambda x: None if x is None else as_function(x), default=None)
+    value: Known = eqx.field(converter=as_function, default=0.0)
+    rate: Known | None = eqx.field(converter=lambda x: None if x is None else as_function(x), default=None)
     label: str = eqx.field(static=True, default="initial")
 
     @property
@@ -273,7 +273,7 @@ class Data(AbstractTerm):
 
 
 class Normalization(AbstractTerm):
-    r"""$\int u^2 = 1$, by the mean over random points and the volume.
+    r"""The norm is one, $\int u^2 = 1$, by the mean over random points and the volume.
 
     **Arguments:**
 

@@ -1,13 +1,11 @@
 """Equations of space and time. Time is the last coordinate."""
 
-from typing import Any
-
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._core._numbers import number
-from ._functions import as_function, values
+from ._functions import Known, as_function, values
 from ._jets import Jet, Rows, laplacian
 from .base import AbstractResidual
 
@@ -27,7 +25,7 @@ def _diffusion(u: Jet) -> Float[Array, "n m"]:
 
 
 class Heat(AbstractResidual):
-    r"""$u_t - \kappa \Delta u = f$.
+    r"""The heat equation, $u_t - \kappa \Delta u = f$.
 
     **Arguments:**
 
@@ -36,7 +34,7 @@ class Heat(AbstractResidual):
     """
 
     diffusivity: Float[Array, ""] = eqx.field(converter=number, default=1.0)
-    source: Any = eqx.field(converter=as_function, default=0.0)
+    source: Known = eqx.field(converter=as_function, default=0.0)
 
     def outputs(self, dimension: int) -> int:
         return 1
@@ -50,7 +48,7 @@ class Heat(AbstractResidual):
 
 
 class Wave(AbstractResidual):
-    r"""$u_{tt} - c^2 \Delta u = f$.
+    r"""The wave equation, $u_{tt} - c^2 \Delta u = f$.
 
     **Arguments:**
 
@@ -59,7 +57,7 @@ class Wave(AbstractResidual):
     """
 
     speed: Float[Array, ""] = eqx.field(converter=number, default=1.0)
-    source: Any = eqx.field(converter=as_function, default=0.0)
+    source: Known = eqx.field(converter=as_function, default=0.0)
 
     def outputs(self, dimension: int) -> int:
         return 1
@@ -74,7 +72,7 @@ class Wave(AbstractResidual):
 
 
 class AdvectionDiffusion(AbstractResidual):
-    r"""$u_t + v \cdot \nabla u - \kappa \Delta u = f$.
+    r"""Advection and diffusion, $u_t + v \cdot \nabla u - \kappa \Delta u = f$.
 
     **Arguments:**
 
@@ -83,9 +81,9 @@ class AdvectionDiffusion(AbstractResidual):
     - `source`: $f$, a number or a function of points.
     """
 
-    velocity: Any = eqx.field(converter=as_function, default=1.0)
+    velocity: Known | tuple[float, ...] = eqx.field(converter=as_function, default=1.0)
     diffusivity: Float[Array, ""] = eqx.field(converter=number, default=0.1)
-    source: Any = eqx.field(converter=as_function, default=0.0)
+    source: Known = eqx.field(converter=as_function, default=0.0)
 
     def outputs(self, dimension: int) -> int:
         return 1
@@ -101,7 +99,7 @@ class AdvectionDiffusion(AbstractResidual):
 
 
 class Burgers(AbstractResidual):
-    r"""$u_t + (u \cdot \nabla) u - \nu \Delta u = f$, with as many components as space has axes.
+    r"""Burgers' equation, $u_t + (u \cdot \nabla) u - \nu \Delta u = f$, with as many components as space has axes.
 
     **Arguments:**
 
@@ -110,7 +108,7 @@ class Burgers(AbstractResidual):
     """
 
     viscosity: Float[Array, ""] = eqx.field(converter=number, default=0.01)
-    source: Any = eqx.field(converter=as_function, default=0.0)
+    source: Known = eqx.field(converter=as_function, default=0.0)
 
     def outputs(self, dimension: int) -> int:
         return len(_space(dimension))
@@ -126,7 +124,7 @@ class Burgers(AbstractResidual):
 
 
 class AllenCahn(AbstractResidual):
-    r"""$u_t - \kappa \Delta u + \rho (u^3 - u) = f$.
+    r"""The Allen-Cahn equation, $u_t - \kappa \Delta u + \rho (u^3 - u) = f$.
 
     **Arguments:**
 
@@ -137,7 +135,7 @@ class AllenCahn(AbstractResidual):
 
     diffusivity: Float[Array, ""] = eqx.field(converter=number, default=0.001)
     reaction: Float[Array, ""] = eqx.field(converter=number, default=5.0)
-    source: Any = eqx.field(converter=as_function, default=0.0)
+    source: Known = eqx.field(converter=as_function, default=0.0)
 
     def outputs(self, dimension: int) -> int:
         return 1
@@ -152,7 +150,8 @@ class AllenCahn(AbstractResidual):
 
 
 class Schrodinger(AbstractResidual):
-    r"""$i \psi_t + \frac12 \Delta \psi - V \psi + g |\psi|^2 \psi = f$, with $\psi = u_0 + i u_1$.
+    r"""The Schrodinger equation, $i \psi_t + \frac12 \Delta \psi - V \psi + g |\psi|^2 \psi = f$, where
+    $\psi = u_0 + i u_1$.
 
     **Arguments:**
 
@@ -161,9 +160,9 @@ class Schrodinger(AbstractResidual):
     - `source`: the real and the imaginary part of $f$: a number, or a function of points with two columns.
     """
 
-    potential: Any = eqx.field(converter=as_function, default=0.0)
+    potential: Known = eqx.field(converter=as_function, default=0.0)
     nonlinearity: Float[Array, ""] = eqx.field(converter=number, default=0.0)
-    source: Any = eqx.field(converter=as_function, default=0.0)
+    source: Known = eqx.field(converter=as_function, default=0.0)
 
     def outputs(self, dimension: int) -> int:
         return 2
