@@ -245,13 +245,13 @@ class SelfAdaptive(AbstractBalancing):
     counts: tuple[int, ...] = eqx.field(static=True, converter=tuple, default=(1000, 200))
     rate: Float[Array, ""] = eqx.field(converter=number, default=0.01)
 
-    def init(self, *, key: PRNGKeyArray | None = None) -> tuple[Float[Array, " n"], ...]:
+    def init(self, *, key: PRNGKeyArray | None = None) -> tuple[Float[Array, "..."], ...]:
         del key
         return tuple(_ones(count) for count in self.counts)
 
     def weights(
-        self, state: tuple[Float[Array, " n"], ...], signal: Objective, params: Any
-    ) -> tuple[tuple[Float[Array, " n"], ...], Factors]:
+        self, state: tuple[Float[Array, "..."], ...], signal: Objective, params: Any
+    ) -> tuple[tuple[Float[Array, "..."], ...], Factors]:
         new = []
         for weights, residual in zip(state, signal.residuals(params), strict=True):
             if residual.shape[0] != weights.shape[0]:

@@ -38,11 +38,11 @@ class Halton(AbstractSampler):
     def unit(self, count: int, dimension: int, *, key: PRNGKeyArray) -> Float[Array, "{count} {dimension}"]:
         from tensorflow_probability.substrates import jax as tfp
 
-        # The library mixes integers and floats, and asks for the shape of nothing, which is deprecated.
+        # The library mixes integers and floats, asks for the shape of nothing, and for integers of 64 bits; and warns.
         with (
             jax.numpy_dtype_promotion("standard"),
             jax.numpy_rank_promotion("allow"),
-            warnings.catch_warnings(action="ignore", category=DeprecationWarning),
+            warnings.catch_warnings(action="ignore"),
         ):
             dtype = jnp.result_type(float)
             return tfp.mcmc.sample_halton_sequence(dimension, count, dtype=dtype, randomized=True, seed=key)
