@@ -50,7 +50,7 @@ def as_function(given: Any) -> Any:
     return Function(given) if callable(given) else Constant(given)
 
 
-def values(function: Callable[..., Any], points: Float[Array, "n d"], outputs: int, name: str) -> Float[Array, "n m"]:
+def values(function: Any, points: Float[Array, "n d"], outputs: int, name: str) -> Float[Array, "n m"]:
     """The values of a known function, one column for each output.
 
     **Raises:**
