@@ -10,7 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from . import _core
-from ._core import AbstractAlgorithm, AbstractTaskFamily, Learner, Mixture, Optax, from_optax
+from ._core import AbstractAlgorithm, AbstractTask, AbstractTaskFamily, Learner, Mixture, Optax, from_optax
 from ._core._entry_points import BACKENDS, offered
 from .meta.base import AbstractEstimator, AbstractHorizon, AbstractObjective
 from .spec import Registry, SpecError, build as _build
@@ -127,6 +127,9 @@ DEFAULT: Registry = Registry.of(
             "mnist_1d": "metaopt.tasks:Mnist1D",
             "generated": "metaopt.tasks:Generated",
             "sparse_coding": "metaopt.tasks:SparseCoding",
+            "poisson_sources": "metaopt.physics:PoissonSources",
+            "helmholtz_wave_numbers": "metaopt.physics:HelmholtzWaveNumbers",
+            "burgers_viscosities": "metaopt.physics:BurgersViscosities",
             "normalized": "metaopt.tasks:Normalized",
             "reparametrized": "metaopt.tasks:Reparametrized",
             "rescaled": "metaopt.tasks:Rescaled",
@@ -152,6 +155,74 @@ DEFAULT: Registry = Registry.of(
             "damping": "metaopt.scf:Damping",
             "restarted": "metaopt.scf:Restarted",
             "guarded": "metaopt.scf:Guarded",
+        },
+        AbstractTask: {
+            "pinn": "metaopt.physics:PINN",
+        },
+        "metaopt.physics.base:AbstractDomain": {
+            "box": "metaopt.physics:Box",
+            "interval": "metaopt.physics:interval",
+            "rectangle": "metaopt.physics:rectangle",
+            "rectangular": "metaopt.physics:rectangle",
+            "disk": "metaopt.physics:Disk",
+            "polygon": "metaopt.physics:Polygon",
+            "l_shape": "metaopt.physics:l_shape",
+            "union": "metaopt.physics:Union",
+            "difference": "metaopt.physics:Difference",
+            "space_time": "metaopt.physics:SpaceTime",
+        },
+        "metaopt.physics.base:AbstractSampler": {
+            "uniform": "metaopt.physics:Uniform",
+            "halton": "metaopt.physics:Halton",
+            "latin_hypercube": "metaopt.physics:LatinHypercube",
+        },
+        "metaopt.physics.base:AbstractResidual": {
+            "poisson": "metaopt.physics:Poisson",
+            "laplace": "metaopt.physics:Laplace",
+            "helmholtz": "metaopt.physics:Helmholtz",
+            "darcy": "metaopt.physics:Darcy",
+            "eigenproblem": "metaopt.physics:Eigenproblem",
+            "heat": "metaopt.physics:Heat",
+            "wave": "metaopt.physics:Wave",
+            "advection_diffusion": "metaopt.physics:AdvectionDiffusion",
+            "burgers": "metaopt.physics:Burgers",
+            "allen_cahn": "metaopt.physics:AllenCahn",
+            "schrodinger": "metaopt.physics:Schrodinger",
+            "navier_stokes": "metaopt.physics:NavierStokes",
+        },
+        "metaopt.physics.base:AbstractTerm": {
+            "dirichlet": "metaopt.physics:Dirichlet",
+            "neumann": "metaopt.physics:Neumann",
+            "robin": "metaopt.physics:Robin",
+            "periodic": "metaopt.physics:PeriodicTerm",
+            "initial": "metaopt.physics:Initial",
+            "data": "metaopt.physics:Data",
+            "normalization": "metaopt.physics:Normalization",
+        },
+        "metaopt.physics.base:AbstractField": {
+            "perceptron": "metaopt.physics:Perceptron",
+            "hard_boundary": "metaopt.physics:HardBoundary",
+            "rescaled_inputs": "metaopt.physics:Rescaled",
+        },
+        "metaopt.physics.base:AbstractBalancing": {
+            "grad_norm": "metaopt.physics:GradNorm",
+            "ntk": "metaopt.physics:NTK",
+            "relobralo": "metaopt.physics:ReLoBRaLo",
+            "soft_adapt": "metaopt.physics:SoftAdapt",
+            "self_adaptive": "metaopt.physics:SelfAdaptive",
+            "causal": "metaopt.physics:Causal",
+        },
+        "metaopt.physics.base:AbstractResampling": {
+            "rad": "metaopt.physics:RAD",
+            "rar_d": "metaopt.physics:RARD",
+        },
+        "metaopt.physics.base:AbstractSolver": {
+            "first_order": "metaopt.physics:FirstOrder",
+            "combined": "metaopt.physics:Combined",
+            "lbfgs": "metaopt.physics:LBFGS",
+            "gauss_newton": "metaopt.physics:GaussNewton",
+            "staged": "metaopt.physics:Staged",
+            "balanced": "metaopt.physics:Balanced",
         },
         Mixture: {
             "mixture": "metaopt._core:Mixture",

@@ -51,6 +51,17 @@ REQUIRED = {
     "restarted": {"inner": "cdiis"},
     "guarded": {"inner": "mixing"},
     "task_parallel": {"inner": "pes", "mesh": "mesh"},
+    "polygon": {"corners": [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]},
+    "union": {"first": "rectangle", "second": "disk"},
+    "difference": {"first": "rectangle", "second": "disk"},
+    "space_time": {"space": "interval"},
+    "data": {"points": [[0.0]], "targets": [[1.0]]},
+    "hard_boundary": {"inner": "perceptron", "distance": 1.0},
+    "rescaled_inputs": {"inner": "perceptron", "lower": [0.0, 0.0], "upper": [1.0, 1.0]},
+    "first_order": {"inner": "adam"},
+    "combined": {"inner": "adam"},
+    "staged": {"first": {"name": "first_order", "inner": "adam"}, "second": "gauss_newton"},
+    "balanced": {"inner": {"name": "first_order", "inner": "adam"}, "balancing": "grad_norm"},
 }
 PACKAGES = {
     "digits_mlp": "sklearn",

@@ -206,6 +206,34 @@ def pymoo() -> Path:
     return environment("pymoo", ["pymoo==0.6.1.6"])
 
 
+def deepxde() -> Path:
+    r"""The interpreter of DeepXDE 1.15.0 on the version of PyTorch that it was measured with.
+
+    **Returns:**
+
+    The path of the interpreter.
+
+    **Raises:**
+
+    `PeerUnavailable` as `environment` does.
+    """
+    return environment("deepxde", ["torch==2.13.0", "deepxde==1.15.0", "numpy", "scipy"])
+
+
+def jinns() -> Path:
+    r"""The interpreter of jinns 1.10.2 on our own version of JAX.
+
+    **Returns:**
+
+    The path of the interpreter.
+
+    **Raises:**
+
+    `PeerUnavailable` as `environment` does.
+    """
+    return environment("jinns", [f"jax=={importlib.metadata.version('jax')}", "jinns==1.10.2", "scipy"])
+
+
 def _python(folder: Path) -> Path:
     if os.name == "nt":
         return folder / "Scripts" / "python.exe"

@@ -125,6 +125,23 @@ BENCHMARKS: dict[str, Benchmark] = {
         4,
         "a GPU",
     ),
+    "pinn-throughput": Benchmark(
+        "an iteration of Adam on a physics-informed loss, against DeepXDE and jinns",
+        "metaopt.bench._pinn_throughput:run",
+        3,
+        "the package registry, once, to install the peers",
+    ),
+    "pinn-accuracy": Benchmark(
+        "errors of eight physics-informed problems within a budget of processor time, against DeepXDE",
+        "metaopt.bench._pinn_accuracy:run",
+        13,
+        "the package registry, once, to install the peer",
+    ),
+    "meta-pinn": Benchmark(
+        "three families of differential equations: learned starts and a learned rule against tuned Adam",
+        "metaopt.bench._meta_pinn:run",
+        6,
+    ),
     "warm-start": Benchmark(
         "starts from the solutions of similar problems against cold starts, with the same tuned solver",
         "metaopt.bench._warm_start:run",

@@ -1,0 +1,103 @@
+"""What an iteration of Adam on a physics-informed loss costs, beside DeepXDE and jinns."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from .._core import Inner, inner_step
+from ..evaluate import BASELINES
+from ..physics import PINN, Box, Dirichlet, Perceptron, Poisson
+from . import _peers
+from .base import Claim, Report
+
+
+_INTERIOR, _BOUNDARY, _WIDTH, _DEPTH = 2000, 200, 50, 4
+
+
+def _source(x: Float[Array, "n d"]) -> Float[Array, " n"]:
+    return 2 * jnp.pi**2 * jnp.prod(jnp.sin(jnp.pi * x), axis=1)
+
+
+def poisson(interior: int, boundary: int, width: int, depth: int) -> PINN:
+    """Poisson's equation in the unit square."""
+    field = Perceptron((2, *[width] * depth, 1), "tanh")
+    return PINN(Poisson(_source), [Dirichlet()], Box(), field=field, interior=interior, boundary=boundary)
+
+
+def compiled(task: PINN, iterations: int) -> tuple[Callable[[Any], Any], Any]:
+    """A program of some iterations of Adam, and where to start it."""
+    algorithm = BASELINES["adam"](1e-3)
+    params = task.init(key=jr.key(0))
+    dynamic, static = eqx.partition(Inner(algorithm.init(params), params), eqx.is_array)
+
+    @jax.jit
+    def run(dynamic: Any) -> Any:
+        def body(dynamic: Any, _: None) -> tuple[Any, Any]:
+            carry, value = inner_step(algorithm, task, eqx.combine(dynamic, static), key=jr.key(0))
+            return eqx.filter(carry, eqx.is_array), value
+
+        return jax.lax.scan(body, dynamic, None, length=iterations)[0]
+
+    return run.lower(dynamic).compile(), dynamic
+
+
+def timed(program: Callable[[Any], Any], carry: Any, iterations: int, blocks: int) -> tuple[float, float]:
+    """Medians over blocks: the processor's and the clock's milliseconds per iteration."""
+    carry = jax.block_until_ready(program(carry))
+    cpu, wall = [], []
+    for _ in range(blocks):
+        w, c = time.perf_counter(), time.process_time()
+        carry = jax.block_until_ready(program(carry))
+        wall.append(1e3 * (time.perf_counter() - w) / iterations)
+        cpu.append(1e3 * (time.process_time() - c) / iterations)
+    return statistics.median(cpu), statistics.median(wall)
+
+
+def run(*, full: bool = False) -> Report:
+    """Measure ourselves and the peers in turns."""
+    rounds, iterations, blocks = (5 if full else 3), 100, 5
+    program, carry = compiled(poisson(_INTERIOR, _BOUNDARY, _WIDTH, _DEPTH), iterations)
+    ours = [timed(program, carry, iterations, blocks)]
+    peers: dict[str, list[dict[str, Any]]] = {"DeepXDE": [], "jinns": []}
+    makers = {
+        "DeepXDE": (_peers.deepxde, "deepxde_throughput.py"),
+        "jinns": (_peers.jinns, "jinns_throughput.py"),
+    }
+    notes = []
+    for name, (make, script) in makers.items():
+        try:
+            for _ in range(rounds):
+                options = ["--iterations", iterations, "--blocks", blocks, "--width", _WIDTH, "--depth", _DEPTH]
+                peers[name].append(_peers.run(make(), script, *options, timeout=900))
+                ours.append(timed(program, carry, iterations, blocks))
+        except (_peers.PeerUnavailable, _peers.PeerFailed) as error:
+            notes.append(f"{name} was not measured: {error}")
+    cpu, wall = (statistics.median(times[i] for times in ours) for i in range(2))
+    rows = [{"library": "metaopt", "CPU-ms per iteration": cpu, "ms per iteration": wall, "rounds": len(ours)}]
+    claims = []
+    for name, found in peers.items():
+        if not found:
+            continue
+        other = statistics.median(peer["cpu_ms"] for peer in found)
+        rows.append(
+            {
+                "library": f"{name} {found[0]['version']}",
+                "CPU-ms per iteration": other,
+                "ms per iteration": statistics.median(peer["wall_ms"] for peer in found),
+                "rounds": len(found),
+            }
+        )
+        note = f"{other:.3g} against {cpu:.3g} CPU-ms, alternating"
+        claims.append(Claim(f"cpu_vs_{name.lower()}", other / cpu, note))
+    notes.append(
+        f"Poisson's equation in the unit square, {_INTERIOR} + {_BOUNDARY} points, {_DEPTH} x {_WIDTH} tanh, Adam, "
+        "single precision. DeepXDE runs PyTorch on one thread."
+    )
+    return Report([0], rows, claims, notes)

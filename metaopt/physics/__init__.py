@@ -1,0 +1,83 @@
+from ._adaptive import RAD as RAD, RARD as RARD
+from ._balanced import Balanced as Balanced
+from ._balancing import (
+    NTK as NTK,
+    Causal as Causal,
+    GradNorm as GradNorm,
+    ReLoBRaLo as ReLoBRaLo,
+    SelfAdaptive as SelfAdaptive,
+    SoftAdapt as SoftAdapt,
+)
+from ._combined import Combined as Combined
+from ._composed import Difference as Difference, SpaceTime as SpaceTime, Union as Union
+from ._domains import (
+    Box as Box,
+    Disk as Disk,
+    Polygon as Polygon,
+    interval as interval,
+    l_shape as l_shape,
+    rectangle as rectangle,
+)
+from ._families import (
+    BurgersViscosities as BurgersViscosities,
+    HelmholtzWaveNumbers as HelmholtzWaveNumbers,
+    PoissonSources as PoissonSources,
+)
+from ._fields import (
+    Differentiated as Differentiated,
+    FourierFeatures as FourierFeatures,
+    HardBoundary as HardBoundary,
+    Perceptron as Perceptron,
+    Periodic as Periodic,
+    Rescaled as Rescaled,
+    fourier_features as fourier_features,
+)
+from ._first_order import FirstOrder as FirstOrder
+from ._flow import NavierStokes as NavierStokes
+from ._functions import Constant as Constant, Function as Function
+from ._gauss_newton import GaussNewton as GaussNewton
+from ._jets import Jet as Jet, laplacian as laplacian
+from ._lbfgs import LBFGS as LBFGS
+from ._objective import Objective as Objective
+from ._pinn import PINN as PINN, AsObjective as AsObjective, PerTerm as PerTerm
+from ._plots import plot_solution as plot_solution
+from ._samplers import Halton as Halton, LatinHypercube as LatinHypercube, Uniform as Uniform
+from ._staged import Staged as Staged
+from ._steady import (
+    Darcy as Darcy,
+    Eigenproblem as Eigenproblem,
+    Equation as Equation,
+    Helmholtz as Helmholtz,
+    Laplace as Laplace,
+    Poisson as Poisson,
+)
+from ._terms import (
+    Data as Data,
+    Dirichlet as Dirichlet,
+    Initial as Initial,
+    Interior as Interior,
+    Neumann as Neumann,
+    Normalization as Normalization,
+    PeriodicTerm as PeriodicTerm,
+    Robin as Robin,
+)
+from ._transient import (
+    AdvectionDiffusion as AdvectionDiffusion,
+    AllenCahn as AllenCahn,
+    Burgers as Burgers,
+    Heat as Heat,
+    Schrodinger as Schrodinger,
+    Wave as Wave,
+)
+from .base import (
+    AbstractBalancing as AbstractBalancing,
+    AbstractDomain as AbstractDomain,
+    AbstractField as AbstractField,
+    AbstractResampling as AbstractResampling,
+    AbstractResidual as AbstractResidual,
+    AbstractSampler as AbstractSampler,
+    AbstractSolver as AbstractSolver,
+    AbstractTerm as AbstractTerm,
+    Evaluate as Evaluate,
+    Points as Points,
+)

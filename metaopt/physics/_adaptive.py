@@ -1,0 +1,105 @@
+"""Interior points where the residual is large."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from .._core._numbers import check_counts, number
+from ._pinn import PINN
+from .base import AbstractResampling, Points
+
+
+def _shares(
+    task: PINN, params: PyTree, points: Float[Array, "n d"], power: Float[Array, ""], offset: Float[Array, ""]
+) -> Float[Array, " n"]:
+    size = jnp.sqrt(jnp.sum(task.physics(params, points) ** 2, axis=1)) ** power.astype(points.dtype)
+    shares = size / jnp.mean(size) + offset.astype(points.dtype)
+    return shares / jnp.sum(shares)
+
+
+def _with_interior(task: PINN, x: Float[Array, "n d"]) -> PINN:
+    return eqx.tree_at(lambda t: t.points, task, (Points(x), *task.points[1:]))
+
+
+class RAD(AbstractResampling):
+    r"""Draw all interior points anew, with a density proportional to $|r|^k / E|r|^k + c$.
+
+    **Arguments:**
+
+    - `power`: $k$.
+    - `offset`: $c$.
+    - `candidates`: among how many times as many uniform points is drawn.
+
+    ??? cite "Reference"
+
+        ```bibtex
+        @article{wu2023comprehensive,
+            title={A comprehensive study of non-adaptive and residual-based adaptive sampling for physics-informed
+                neural networks},
+            author={Wu, Chenxi and Zhu, Min and Tan, Qinyang and Kartha, Yadhu and Lu, Lu},
+            journal={Computer Methods in Applied Mechanics and Engineering},
+            volume={403},
+            pages={115671},
+            year={2023},
+        }
+        ```
+    """
+
+    power: Float[Array, ""] = eqx.field(converter=number, default=1.0)
+    offset: Float[Array, ""] = eqx.field(converter=number, default=1.0)
+    candidates: int = eqx.field(static=True, default=10)
+
+    def __check_init__(self) -> None:
+        check_counts(candidates=self.candidates)
+
+    def resample(self, task: PINN, params: PyTree, *, key: PRNGKeyArray) -> PINN:
+        count = task.points[0].x.shape[0]
+        draw_key, choose_key = jr.split(key)
+        pool = task.domain.sample(self.candidates * count, key=draw_key, sampler=task.sampler)
+        shares = _shares(task, params, pool, self.power, self.offset)
+        chosen = jr.choice(choose_key, pool.shape[0], (count,), replace=False, p=shares)
+        return _with_interior(task, pool[chosen])
+
+
+class RARD(AbstractResampling):
+    r"""Keep the interior points and add some, with a density proportional to $|r|^k / E|r|^k + c$.
+
+    Shapes grow, so that what runs on the task is compiled anew.
+
+    **Arguments:**
+
+    - `added`: how many points are added.
+    - `power`: $k$.
+    - `offset`: $c$.
+    - `candidates`: among how many times as many uniform points is drawn.
+
+    ??? cite "Reference"
+
+        ```bibtex
+        @article{wu2023comprehensive,
+            title={A comprehensive study of non-adaptive and residual-based adaptive sampling for physics-informed
+                neural networks},
+            author={Wu, Chenxi and Zhu, Min and Tan, Qinyang and Kartha, Yadhu and Lu, Lu},
+            journal={Computer Methods in Applied Mechanics and Engineering},
+            volume={403},
+            pages={115671},
+            year={2023},
+        }
+        ```
+    """
+
+    added: int = eqx.field(static=True, default=50)
+    power: Float[Array, ""] = eqx.field(converter=number, default=2.0)
+    offset: Float[Array, ""] = eqx.field(converter=number, default=0.0)
+    candidates: int = eqx.field(static=True, default=40)
+
+    def __check_init__(self) -> None:
+        check_counts(added=self.added, candidates=self.candidates)
+
+    def resample(self, task: PINN, params: PyTree, *, key: PRNGKeyArray) -> PINN:
+        draw_key, choose_key = jr.split(key)
+        pool = task.domain.sample(self.candidates * self.added, key=draw_key, sampler=task.sampler)
+        shares = _shares(task, params, pool, self.power, self.offset)
+        chosen = jr.choice(choose_key, pool.shape[0], (self.added,), replace=False, p=shares)
+        return _with_interior(task, jnp.concatenate([task.points[0].x, pool[chosen]]))
