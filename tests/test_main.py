@@ -58,6 +58,7 @@ def test_list_shows_all_kinds_and_entries(metaopt_):
     assert status == 0 and err == ""
     assert re.findall("^(\\S+):$", out, re.MULTILINE) == [
         *("algorithms", "predictors", "heads", "clocks", "backends", "task-families", "classes", "accelerators"),
+        *("tasks", "domains", "samplers", "residuals", "terms", "fields", "balancings", "resamplings", "solvers"),
         *("mixtures", "objectives", "horizons", "estimators", "methods", "meshes", "runs", "benches"),
     ]
     for kind in DEFAULT.kinds():

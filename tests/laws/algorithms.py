@@ -58,9 +58,22 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "random_weighting": {"inner": "adam"},
 }
 
-# Those that compile for long are tested by `nox -s slow`.
-_HEAVY = {"celo", "celo_adam", "celo2", "velo", "recurrent_controller"}
-NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name in _HEAVY)) for name in OPTIONS]
+# One of each kind: what compiles for long is tested for these by `nox -s tests`, and for all of them by `nox -s slow`.
+_EXAMPLES = {
+    "sgd",
+    "adam",
+    "clip_by_global_norm",
+    "cosine",
+    "controller",
+    "mlp",
+    "lstm",
+    "safeguarded",
+    "baseline_guarded",
+    "ewc",
+    "mgda",
+    "random_weighting",
+}
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name not in _EXAMPLES)) for name in OPTIONS]
 
 # Those that lower the loss of a small network as they are built, without being trained.
 DESCENDING = {
