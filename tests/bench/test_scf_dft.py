@@ -9,6 +9,7 @@ from metaopt.bench import _molecules, _scf_dft
 from metaopt.scf import LDA
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64", "pyscf")
 def test_a_report_of_one_molecule(monkeypatch: pytest.MonkeyPatch) -> None:
     case: Any = _molecules.MolecularCase((("H", (0.0, 0.0, 0.0)), ("H", (0.0, 0.0, 0.74))), "sto-3g")

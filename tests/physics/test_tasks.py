@@ -60,7 +60,7 @@ SOLVERS: dict[str, Any] = {
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("name", [pytest.param(x, marks=[pytest.mark.slow] * (x != "gauss_newton")) for x in SOLVERS])
 def test_solvers_solve(name: str) -> None:
     task = _line()
     solver = metaopt.build(SOLVERS[name], physics.AbstractSolver)
@@ -69,6 +69,7 @@ def test_solvers_solve(name: str) -> None:
     assert jtu.tree_structure(solution.params) == jtu.tree_structure(task.init(key=jr.key(0)))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_a_wide_system_gives_the_same_step() -> None:
     # With fewer residuals than parameters the smaller system is solved instead.
@@ -97,7 +98,9 @@ BALANCING = {
 }
 
 
-@pytest.mark.parametrize("name", BALANCING)
+@pytest.mark.parametrize(
+    "name", [pytest.param(x, marks=[pytest.mark.slow] * (x != "self_adaptive")) for x in BALANCING]
+)
 def test_balancing_weighs_and_descends(name: str) -> None:
     task = _line()
     rule = metaopt.build({"name": name, **BALANCING[name]}, physics.AbstractBalancing)
@@ -124,6 +127,7 @@ def test_known_weights() -> None:
     assert np.allclose(first, 1) and np.allclose(state.weights, losses)
 
 
+@pytest.mark.slow
 def test_causality() -> None:
     domain = physics.SpaceTime(physics.interval())
     task = physics.PINN(
@@ -142,6 +146,7 @@ def test_causality() -> None:
     assert np.allclose(weights, np.exp(-2.0 * chunk), rtol=1e-5) and one == 1
 
 
+@pytest.mark.slow
 def test_points_move_to_where_the_residual_is_large() -> None:
     def peak(x: Any) -> Any:
         return jnp.where(x[:, 0] > 0.8, 100.0, 0.0)
@@ -155,6 +160,7 @@ def test_points_move_to_where_the_residual_is_large() -> None:
     assert grown.points[0].x.shape == (45, 1) and float(grown.points[0].x[40:].min()) > 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_an_unknown_coefficient_is_found() -> None:
     x = jnp.linspace(0.0, 2.0, 15)[:, None]
@@ -177,7 +183,13 @@ def test_new_points_in_each_step() -> None:
     assert losses[0] == losses[1] != losses[2]
 
 
-@pytest.mark.parametrize("name", ["poisson_sources", "helmholtz_wave_numbers", "burgers_viscosities"])
+_FAMILIES = [
+    "poisson_sources",
+    *(pytest.param(x, marks=pytest.mark.slow) for x in ("helmholtz_wave_numbers", "burgers_viscosities")),
+]
+
+
+@pytest.mark.parametrize("name", _FAMILIES)
 def test_the_references_of_families_solve_their_equations(name: str) -> None:
     family: Any = metaopt.build({"name": name, "hidden": [4], "interior": 32}, metaopt.AbstractTaskFamily)
 

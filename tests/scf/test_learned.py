@@ -137,6 +137,7 @@ def test_too_few_examples_are_refused() -> None:
         scf.LearnedGuess.fit(systems, solutions)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pyscf")
 def test_extrapolation_along_a_path() -> None:
     rng = np.random.default_rng(0)

@@ -35,6 +35,7 @@ def test_occupations_are_those_of_fermi_and_dirac() -> None:
         np.testing.assert_allclose(np.diff(heights), np.diff(energies[s]) / 0.4, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_derivatives_of_densities() -> None:
     def warm(fock: Any, temperature: Any) -> jax.Array:
         fock = jnp.asarray(fock)

@@ -40,6 +40,7 @@ def test_padded_systems_are_solved_as_they_were() -> None:
         scf.pad(helium_hydride(), 3, (3, 3))
 
 
+@pytest.mark.slow
 def test_a_task_goes_the_way_of_the_driver() -> None:
     system = hydrogens(0.0, 1.5, 3.4, 5.0, diffuse=True)
     path = scf.unroll(system, scf.CDIIS(), cycles=5)
@@ -89,6 +90,7 @@ def _features(system: scf.System, basis: jax.Array) -> jax.Array:
     return jnp.stack(seen)
 
 
+@pytest.mark.slow
 def test_what_the_network_sees_does_not_depend_on_the_orthonormal_basis() -> None:
     system = hydrogens(0.0, 1.5, 4.0, 9.0)
     basis = jnp.asarray(np.linalg.inv(np.linalg.cholesky(np.asarray(system.overlap))).T)
