@@ -178,6 +178,21 @@ def torchopt() -> Path:
     return environment("torchopt", ["torch==2.13.0", "torchopt==0.7.3", "numpy"])
 
 
+def dacbench() -> Path:
+    r"""The interpreter of DACBench 0.5.6 with what its environments need to be imported.
+
+    **Returns:**
+
+    The path of the interpreter.
+
+    **Raises:**
+
+    `PeerUnavailable` as `environment` does.
+    """
+    plain = ["gymnasium", "numpy", "pandas", "scipy", "scikit-learn", "matplotlib", "seaborn", "configspace", "ioh"]
+    return environment("dacbench", [*plain, "imageio", "Pyro4", "pyarrow"], no_deps=["dacbench==0.5.6"])
+
+
 def _python(folder: Path) -> Path:
     if os.name == "nt":
         return folder / "Scripts" / "python.exe"
