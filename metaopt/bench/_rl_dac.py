@@ -107,10 +107,9 @@ def _peer() -> tuple[dict[str, Any] | None, str]:
 def run(*, full: bool = False) -> Report:
     """Five seeds of each agent on instances that it has not seen; `full` trains twice as long."""
     longer = 2 if full else 1
-    discount = {"discount": 0.9, "target_rate": 0.02}
 
-    def dqn(updates: int, **options: Any) -> tuple[rl.DQN, int]:
-        return rl.DQN(outer=_learner(3e-3, 8 * updates), **(discount | options)), updates
+    def dqn(updates: int, hidden: tuple[int, ...] = (64, 64)) -> tuple[rl.DQN, int]:
+        return rl.DQN(hidden, outer=_learner(3e-3, 8 * updates), discount=0.9, target_rate=0.02), updates
 
     def ppo(updates: int) -> tuple[rl.PPO, int]:
         outer = _learner(3e-3, 16 * updates)

@@ -46,14 +46,15 @@ def test_a_policy_acts_as_the_environment_does(control: Any) -> None:
     step = eqx.filter_jit(lambda state, params, grads, value: algorithm.step(state, params, grads, value=value))
     act = eqx.filter_jit(lambda state, observation: environment.step(state, actor(observation), key=jr.key(2)))
     inner = algorithm.init(params)
+    terminated = False
     for _ in range(4):
         for _ in range(3):
             value, grads = task.evaluate(params, key=jr.key(0))
             inner, params = step(inner, params, grads, value)
         state, told = act(state, observation)
-        observation = told.observation
+        observation, terminated = told.observation, bool(told.terminated)
         np.testing.assert_allclose(state.params, params, rtol=2e-5, atol=1e-7)
-    assert bool(told.terminated)
+    assert terminated
 
 
 @pytest.mark.parametrize("control", [rl.RateMultipliers((1.0, 3.0)), rl.Choice((_sgd(0.03),))])
