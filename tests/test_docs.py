@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Pages that take long; `nox -s slow` runs them.
-_SLOW = {"tasks", "learned-optimizers", "scf", "continual"}
+_SLOW = {"tasks", "learned-optimizers", "scf", "continual", "rl", "schedules"}
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 

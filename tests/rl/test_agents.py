@@ -109,7 +109,7 @@ _AGENTS = {
 }
 
 
-@pytest.mark.parametrize("name", _AGENTS)
+@pytest.mark.parametrize("name", ["dqn", "ppo", pytest.param("reinforce", marks=pytest.mark.slow)])
 def test_agents_learn_to_trace_a_sigmoid(name: str) -> None:
     agent, steps = _AGENTS[name]
     environment = rl.sigmoid()
@@ -119,6 +119,7 @@ def test_agents_learn_to_trace_a_sigmoid(name: str) -> None:
     assert found > 8.0 and len(result.rewards) == steps
 
 
+@pytest.mark.slow
 def test_ppo_learns_continuous_actions() -> None:
     environment = rl.FunctionApproximation(1, 0, ("sigmoid",), reward="sum")
     agent = rl.PPO((32,), 1e-2, environments=32, discount=0.5)

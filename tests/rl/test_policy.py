@@ -98,6 +98,7 @@ def test_an_episode_that_diverges_ends() -> None:
     assert bool(told.terminated) and float(told.reward) == -10 and bool(jnp.all(jnp.isfinite(told.observation)))
 
 
+@pytest.mark.slow
 def test_training_finds_longer_steps() -> None:
     environment = rl.OptimizationEnvironment(_FAMILY, _sgd(), horizon=8, every=3)
     agent = rl.DQN((32,), 3e-3, environments=32, rollout=8, discount=0.9, target_rate=0.05)

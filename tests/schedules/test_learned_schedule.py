@@ -26,6 +26,7 @@ def test_untrained_it_changes_nothing() -> None:
     assert jnp.all(jnp.isfinite(state.losses))
 
 
+@pytest.mark.slow
 def test_training_finds_that_steps_were_too_short() -> None:
     family, steps = Quadratics(dimension=4, condition=5.0), 20
     learner = metaopt.Learner(LearnedSchedule(_sgd(0.01), hidden_size=4))
