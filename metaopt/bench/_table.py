@@ -110,7 +110,10 @@ BENCHMARKS: dict[str, Benchmark] = {
         "extra `data`",
     ),
     "schedules": Benchmark(
-        "untuned schedules on eight tasks against Adam tuned over nine rates", "metaopt.bench._schedules:run", 6
+        "untuned schedules on eight tasks against Adam tuned over nine rates",
+        "metaopt.bench._schedules:run",
+        12,
+        "extra `data`",
     ),
     "import-cost": Benchmark(
         "what importing metaopt costs beside JAX, Equinox and Optax", "metaopt.bench._import_cost:run", 0.5
