@@ -10,7 +10,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Pages that take long; `nox -s slow` runs them.
-_SLOW = {"tasks", "learned-optimizers", "scf", "continual", "physics", "multi-objective", "few-shot"}
+_SLOW = {
+    *("tasks", "learned-optimizers", "scf", "continual"),
+    *("physics", "multi-objective", "few-shot", "rl", "schedules"),
+}
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 

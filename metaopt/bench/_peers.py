@@ -234,6 +234,21 @@ def jinns() -> Path:
     return environment("jinns", [f"jax=={importlib.metadata.version('jax')}", "jinns==1.10.2", "scipy"])
 
 
+def dacbench() -> Path:
+    r"""The interpreter of DACBench 0.5.6 with what its environments need to be imported.
+
+    **Returns:**
+
+    The path of the interpreter.
+
+    **Raises:**
+
+    `PeerUnavailable` as `environment` does.
+    """
+    plain = ["gymnasium", "numpy", "pandas", "scipy", "scikit-learn", "matplotlib", "seaborn", "configspace", "ioh"]
+    return environment("dacbench", [*plain, "imageio", "Pyro4", "pyarrow"], no_deps=["dacbench==0.5.6"])
+
+
 def _python(folder: Path) -> Path:
     if os.name == "nt":
         return folder / "Scripts" / "python.exe"

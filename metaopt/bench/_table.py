@@ -153,6 +153,24 @@ BENCHMARKS: dict[str, Benchmark] = {
         "metaopt.bench._continual:run",
         5,
     ),
+    "rl-dac": Benchmark(
+        "learned policies on the benchmarks of dynamic algorithm configuration, and environment steps per second",
+        "metaopt.bench._rl_dac:run",
+        5,
+        "the package registry, once, to install the peer",
+    ),
+    "rl-digits": Benchmark(
+        "learning-rate control of digits networks by a learned policy against tuned constant and cosine rates",
+        "metaopt.bench._rl_digits:run",
+        8,
+        "extra `data`",
+    ),
+    "schedules": Benchmark(
+        "untuned schedules on eight tasks against Adam tuned over nine rates",
+        "metaopt.bench._schedules:run",
+        12,
+        "extra `data`",
+    ),
     "import-cost": Benchmark(
         "what importing metaopt costs beside JAX, Equinox and Optax", "metaopt.bench._import_cost:run", 0.5
     ),

@@ -8,4 +8,11 @@ from ._monitor import Monitor as Monitor, MonitorState as MonitorState, Trace as
 from ._plot import plot as plot
 from ._program import Cost as Cost
 from ._report import report as report
+from ._sinks import (
+    CSVFile as CSVFile,
+    JSONLines as JSONLines,
+    LiveTable as LiveTable,
+    Sink as Sink,
+    TensorBoard as TensorBoard,
+)
 from ._tuning import Tuning as Tuning

@@ -45,6 +45,7 @@ class Slope(eqx.Module):
     mean_x: Float[Array, ""] = eqx.field(default_factory=zero)
     mean_y: Float[Array, ""] = eqx.field(default_factory=zero)
     xx: Float[Array, ""] = eqx.field(default_factory=zero)
+    yy: Float[Array, ""] = eqx.field(default_factory=zero)
     xy: Float[Array, ""] = eqx.field(default_factory=zero)
 
     def add(self, x: Float[Array, ""], y: Float[Array, ""], use: Bool[Array, ""]) -> "Slope":
@@ -52,12 +53,56 @@ class Slope(eqx.Module):
         number = count.astype(x.dtype)
         dx, dy = x - self.mean_x, y - self.mean_y
         mean_x, mean_y = self.mean_x + dx / number, self.mean_y + dy / number
-        new = Slope(count, mean_x, mean_y, self.xx + dx * (x - mean_x), self.xy + dx * (y - mean_y))
-        return select(use, new, self)
+        xx, yy, xy = self.xx + dx * (x - mean_x), self.yy + dy * (y - mean_y), self.xy + dx * (y - mean_y)
+        return select(use, Slope(count, mean_x, mean_y, xx, yy, xy), self)
 
     @property
     def slope(self) -> Float[Array, "..."]:
         return jnp.where(self.count > 1, self.xy / self.xx, jnp.nan)
+
+    @property
+    def error(self) -> Float[Array, "..."]:
+        """The standard error of the slope, if residuals are independent."""
+        free = (self.count - 2).astype(self.xx.dtype)
+        rest = jnp.maximum(self.yy - self.xy**2 / self.xx, 0)
+        return jnp.where(self.count > 2, jnp.sqrt(rest / jnp.where(free > 0, free, 1) / self.xx), jnp.nan)
+
+
+class Windows(eqx.Module):
+    """The last numbers of a sequence, as two windows of one length, and the lowest mean that a window had."""
+
+    recent: Float[Array, " both"]
+    count: Int[Array, ""] = eqx.field(default_factory=none_yet)
+    lowest: Float[Array, ""] = eqx.field(default_factory=nan)
+
+    def add(self, x: Float[Array, ""], use: Bool[Array, ""]) -> "Windows":
+        recent = jnp.concatenate([self.recent[1:], x[None]])
+        count = self.count + 1
+        mean = jnp.mean(recent[recent.size // 2 :])
+        lower = (count >= recent.size // 2) & ~(mean >= self.lowest)
+        return select(use, Windows(recent, count, jnp.where(lower, mean, self.lowest)), self)
+
+    @property
+    def full(self) -> Bool[Array, "..."]:
+        return self.count >= self.recent.shape[-1]
+
+    @property
+    def means(self) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+        """Of the older and of the newer window."""
+        half = self.recent.shape[-1] // 2
+        return jnp.mean(self.recent[..., :half], axis=-1), jnp.mean(self.recent[..., half:], axis=-1)
+
+    @property
+    def uncertainty(self) -> Float[Array, "..."]:
+        """The standard error of the difference between the means, from differences of neighbors without their trend."""
+        steps = jnp.diff(self.recent, axis=-1)
+        steps = steps - jnp.mean(steps, axis=-1, keepdims=True)
+        return jnp.sqrt(2 * jnp.mean(jnp.square(steps), axis=-1) / self.recent.shape[-1])
+
+
+def windows(length: int) -> Windows:
+    """Two empty windows."""
+    return Windows(jnp.zeros(2 * length, jnp.result_type(float)))
 
 
 class Increments(eqx.Module):

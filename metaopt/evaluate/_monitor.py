@@ -6,10 +6,10 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree, ScalarLike
+from jaxtyping import Array, Bool, Float, Int, PyTree, ScalarLike
 
 from .._core._trees import global_norm, select, trainable
-from ._accumulators import Average, Increments, Slope, Thinned, nan, none_yet, thinned, zero
+from ._accumulators import Average, Increments, Slope, Thinned, Windows, nan, none_yet, thinned, windows, zero
 from ._curves import quartiles
 from ._report import report
 from ._text import figure
@@ -31,6 +31,11 @@ class MonitorState(eqx.Module):
     increments: Increments
     params: PyTree
     trajectory: Thinned
+    windows: Windows
+    gradients: Int[Array, ""]
+    seconds: Float[Array, ""]
+    stagnated_at: Int[Array, ""]
+    diverged_at: Int[Array, ""]
 
 
 class Trace(eqx.Module):
@@ -58,11 +63,16 @@ class Monitor(eqx.Module):
     From the values $v_t$ at parameters $\theta_t$ it computes:
 
     - *convergence rate*: minus the slope of the least-squares line through $\log (v_t - \mathrm{floor})$ over $t$: $c$
-        for $v_t = a e^{-ct}$, 0 for a plateau. Values without a logarithm are left out.
+        for $v_t = a e^{-ct}$, 0 for a plateau. Values without a logarithm are left out. Its error is that of the
+        regression for independent residuals; those of a real run are not, and then it is too small.
     - *rise share*: the share of steps that increased the value, and *log variance*, the variance of the increments of
         $\log (v_t - \mathrm{floor})$. Both are 0 for an exponential decay; a nervous run has large ones.
     - *efficiency*: progress per unit of path length,
-        $(v_0 - v_t) \, / \sum_{i \le t} \lVert \theta_i - \theta_{i-1} \rVert$.
+        $(v_0 - v_t) \, / \sum_{i \le t} \lVert \theta_i - \theta_{i-1} \rVert$, and per step, gradient and second.
+    - *stagnation*: the mean over the last $w$ values is not lower than that over the $w$ before by more than the share
+        `tolerance` of its height above the floor, nor by more than twice the standard error of the difference.
+    - *divergence*: the mean over the last $w$ values is higher than that over the $w$ before, by more than twice that
+        error, and its height is more than twice that of the lowest mean so far; or a value was not finite.
     - the best, first and last value, and exponential moving averages of the value, of the norm of the gradient and of
         the norm of the update.
     - how many updates were not finite. Their values and gradients are counted and otherwise left out.
@@ -72,21 +82,27 @@ class Monitor(eqx.Module):
     - `capacity`: how many records the thinned trajectory holds at most; even.
     - `decay`: the decay of the moving averages.
     - `floor`: a lower bound of the values, subtracted before taking logarithms.
+    - `window`: $w$.
+    - `tolerance`: the progress below which a run stagnates.
 
     **Raises:**
 
-    - `ValueError`: if `capacity` is odd or below 2, or `decay` is not in $[0, 1)$.
+    - `ValueError`: if `capacity` is odd or below 2, `decay` is not in $[0, 1)$, or `window` is below 2.
     """
 
     capacity: int = eqx.field(static=True, default=256)
     decay: float = eqx.field(static=True, default=0.98)
     floor: float = eqx.field(static=True, default=0.0)
+    window: int = eqx.field(static=True, default=8)
+    tolerance: float = eqx.field(static=True, default=1e-3)
 
     def __check_init__(self) -> None:
         if self.capacity < 2 or self.capacity % 2:
             raise ValueError(f"`capacity` must be an even number of at least 2, but {self.capacity} was given.")
         if not 0 <= self.decay < 1:
             raise ValueError(f"`decay` must be at least 0 and below 1, but {self.decay} was given.")
+        if self.window < 2:
+            raise ValueError(f"`window` must be at least 2, but {self.window} was given.")
 
     def init(self, params: PyTree | None = None) -> MonitorState:
         """Make an empty state.
@@ -110,10 +126,22 @@ class Monitor(eqx.Module):
             increments=Increments(),
             params=None if params is None else trainable(params),
             trajectory=thinned(self.capacity, 2),
+            windows=windows(self.window),
+            gradients=none_yet(),
+            seconds=zero(),
+            stagnated_at=none_yet() - 1,
+            diverged_at=none_yet() - 1,
         )
 
     def update(
-        self, state: MonitorState, *, value: ScalarLike, grads: PyTree | None = None, params: PyTree | None = None
+        self,
+        state: MonitorState,
+        *,
+        value: ScalarLike,
+        grads: PyTree | None = None,
+        params: PyTree | None = None,
+        gradients: int | Int[Array, ""] = 1,
+        seconds: ScalarLike | None = None,
     ) -> MonitorState:
         """Account for one step. Pure; usable under `jax.jit`, `jax.vmap` and `jax.lax.scan`.
 
@@ -123,6 +151,8 @@ class Monitor(eqx.Module):
         - `value`: the loss.
         - `grads`: the gradient there.
         - `params`: the parameters there.
+        - `gradients`: how many gradients the step cost.
+        - `seconds`: how long the step took, if the loop is one that can tell.
 
         **Raises:**
 
@@ -142,6 +172,8 @@ class Monitor(eqx.Module):
         log = jnp.where(height > 0, jnp.log(jnp.where(height > 0, height, 1)), jnp.nan)
         better = finite & ~(value >= state.best)
         state = self._move(state, params)
+        seen = state.windows.add(value, finite)
+        stagnates, diverges = self._judge(seen)
         return MonitorState(
             count=state.count + 1,
             nonfinite=state.nonfinite + bad.astype(jnp.int32),
@@ -156,7 +188,22 @@ class Monitor(eqx.Module):
             increments=state.increments.add(value, log, finite),
             params=state.params,
             trajectory=state.trajectory.add(state.count, jnp.stack([value, norm])),
+            windows=seen,
+            gradients=state.gradients + jnp.asarray(gradients, jnp.int32),
+            seconds=state.seconds + jnp.asarray(jnp.nan if seconds is None else seconds, dtype),
+            stagnated_at=_since(state.stagnated_at, stagnates, state.count),
+            diverged_at=_since(state.diverged_at, diverges | ~finite, state.count),
         )
+
+    def _judge(self, seen: Windows) -> tuple[Bool[Array, "..."], Bool[Array, "..."]]:
+        before, after = seen.means
+        noise = 2 * seen.uncertainty
+        height = jnp.abs(before - self.floor)
+        stagnates = seen.full & (before - after <= jnp.maximum(self.tolerance * height, jnp.minimum(noise, height)))
+        # A value at the floor has no height, and twice of nothing is nothing.
+        high = after - self.floor > 2 * (seen.lowest - self.floor) + 1e-12
+        diverges = seen.full & (after - before > noise) & high
+        return stagnates & ~diverges, diverges
 
     def _move(self, state: MonitorState, params: PyTree | None) -> MonitorState:
         if params is None:
@@ -174,6 +221,7 @@ class Monitor(eqx.Module):
     def summary(self, state: MonitorState) -> dict[str, Array]:
         """All metrics by name: scalars, or arrays for a batch of states. NaN where there is nothing to tell. Pure."""
         path_length = state.path_length if state.params is not None else nan()
+        gained = state.first - state.value.last
         return {
             "count": state.count,
             "first": state.first,
@@ -182,6 +230,7 @@ class Monitor(eqx.Module):
             "best": state.best,
             "best_step": state.best_step,
             "convergence_rate": -state.slope.slope,
+            "convergence_rate_error": state.slope.error,
             "rise_share": state.increments.rise_share,
             "log_variance": state.increments.log_variance,
             "gradient_norm": state.gradient_norm.last,
@@ -190,8 +239,33 @@ class Monitor(eqx.Module):
             "average_update_norm": state.update_norm.mean,
             "path_length": path_length,
             "efficiency": (state.first - state.value.last) / path_length,
+            "progress_per_step": gained / state.count.astype(gained.dtype),
+            "progress_per_gradient": gained / state.gradients.astype(gained.dtype),
+            "progress_per_second": gained / state.seconds,
             "nonfinite": state.nonfinite,
+            "stagnated_at": state.stagnated_at,
+            "diverged_at": state.diverged_at,
         }
+
+    def advice(self, state: MonitorState) -> list[str]:
+        """What to do about a single run, in sentences; none if it goes well."""
+        found, diverged, stagnated = [], int(state.diverged_at), int(state.stagnated_at)
+        if int(state.nonfinite) > 0:
+            found.append(
+                f"{int(state.nonfinite)} values or gradients were not finite: lower the learning rate, or wrap the "
+                "algorithm in `ClipByGlobalNorm` or `SkipNonFinite`."
+            )
+        elif diverged >= 0:
+            found.append(
+                f"The loss rises since step {diverged}: lower the learning rate, clip gradients with "
+                f"`ClipByGlobalNorm`, or go back to the best point, at step {int(state.best_step)}."
+            )
+        if stagnated >= 0:
+            what = "stop here, lower the learning rate with `schedules.Plateau`, or take larger minibatches."
+            if bool(state.gradient_norm.mean < 1e-6):
+                what = "gradients have vanished, so this is a stationary point; stop here, or start elsewhere."
+            found.append(f"The loss has stopped to fall since step {stagnated}: {what}")
+        return found
 
     def trace(self, state: MonitorState) -> Trace:
         """The thinned trajectory, for [`metaopt.evaluate.plot`][].
@@ -211,6 +285,11 @@ class Monitor(eqx.Module):
         """The summary as text; for a batch of states, each median with the quartiles."""
         metrics = eqx.filter_jit(self.summary)(state)
         return report({name: _shown(np.asarray(metric)) for name, metric in metrics.items()}, title=title)
+
+
+def _since(at: Int[Array, ""], now: Bool[Array, ""], count: Int[Array, ""]) -> Int[Array, ""]:
+    """The step at which a state that still lasts began; -1 if there is none."""
+    return jnp.where(now, jnp.where(at < 0, count, at), -1)
 
 
 def _shown(metric: np.ndarray) -> str:

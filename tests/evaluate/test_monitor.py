@@ -158,7 +158,8 @@ def test_nothing_seen_is_nothing_told() -> None:
     monitor = Monitor()
     metrics = _summary(monitor, monitor.init())
     assert metrics["count"] == metrics["nonfinite"] == 0
-    assert all(math.isnan(x) for name, x in metrics.items() if name not in {"count", "nonfinite", "best_step"})
+    counts = {"count", "nonfinite", "best_step", "stagnated_at", "diverged_at"}
+    assert all(math.isnan(x) for name, x in metrics.items() if name not in counts)
     assert monitor.trace(monitor.init()).steps.size == 0
 
 
@@ -194,3 +195,86 @@ def test_bad_use_is_refused() -> None:
     uneven = jax.tree_util.tree_map(lambda *x: jnp.stack(x), monitor.init(), monitor.update(monitor.init(), value=1.0))
     with pytest.raises(ValueError, match=r"equally many steps, but counted \[0, 1\]"):
         monitor.trace(uneven)
+
+
+def test_the_error_of_the_rate_is_that_of_the_regression(x64: None, getkey: Callable[[], Array]) -> None:
+    t = np.arange(80)
+    logs = -0.05 * t + 0.1 * np.asarray(jr.normal(getkey(), (80,)))
+    found = _metrics(Monitor(), np.exp(logs))
+    (slope, _), covariance = np.polyfit(t, logs, 1, cov=True)
+    assert found["convergence_rate"] == pytest.approx(-slope)
+    # `polyfit` estimates the variance with the same number of degrees of freedom.
+    assert found["convergence_rate_error"] == pytest.approx(math.sqrt(covariance[0, 0]), rel=1e-9)
+
+
+def test_progress_per_step_gradient_and_second(x64: None) -> None:
+    monitor, state = Monitor(), Monitor().init()
+    for value in (10.0, 7.0, 4.0, 2.0):
+        state = monitor.update(state, value=value, gradients=3, seconds=0.5)
+    found = _summary(monitor, state)
+    assert found["progress_per_step"] == pytest.approx(8 / 4)
+    assert found["progress_per_gradient"] == pytest.approx(8 / 12)
+    assert found["progress_per_second"] == pytest.approx(8 / 2)
+    assert math.isnan(_metrics(monitor, np.ones(3))["progress_per_second"])
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_planted_plateau_is_found_within_twenty_steps(noise: float, seed: int, x64: None) -> None:
+    values = np.exp(-0.05 * np.minimum(np.arange(200), 100)) * np.exp(
+        noise * np.random.default_rng(seed).normal(size=200)
+    )
+    monitor = Monitor()
+    before, soon = _watch(monitor, jnp.asarray(values[:100])), _watch(monitor, jnp.asarray(values[:120]))
+    assert int(before.stagnated_at) == -1 and monitor.advice(before) == []
+    assert 100 <= int(soon.stagnated_at) <= 120
+    assert int(soon.diverged_at) == -1
+    (advice,) = monitor.advice(soon)
+    assert advice.startswith(f"The loss has stopped to fall since step {int(soon.stagnated_at)}: stop here, lower")
+    # It is over when the loss falls again.
+    again = np.concatenate([values[:150], values[149] * np.exp(-0.2 * np.arange(30))])
+    assert int(_watch(monitor, jnp.asarray(again)).stagnated_at) == -1
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_planted_divergence_is_found_within_twenty_steps(noise: float, seed: int, x64: None) -> None:
+    t = np.arange(200)
+    logs = np.where(t < 100, -0.05 * t, -5 + 0.15 * (t - 100))
+    values = np.exp(logs + noise * np.random.default_rng(seed).normal(size=200))
+    monitor = Monitor()
+    before, soon = _watch(monitor, jnp.asarray(values[:100])), _watch(monitor, jnp.asarray(values[:120]))
+    assert int(before.diverged_at) == -1 and 100 <= int(soon.diverged_at) <= 120
+    assert monitor.advice(soon)[0].startswith(f"The loss rises since step {int(soon.diverged_at)}: lower")
+
+
+def test_what_is_not_finite_is_a_divergence() -> None:
+    monitor = Monitor()
+    state = _watch(monitor, jnp.asarray([1.0, 0.5, jnp.nan]))
+    assert int(state.diverged_at) == 2 and monitor.advice(state)[0].startswith("1 values or gradients were not")
+
+
+def test_a_vanished_gradient_is_told_apart() -> None:
+    monitor, state = Monitor(), Monitor().init()
+    for _ in range(30):
+        state = monitor.update(state, value=3.0, grads=jnp.zeros(2))
+    assert "stationary point" in monitor.advice(state)[0]
+
+
+def test_sharded_is_unsharded() -> None:
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
+    monitor = Monitor()
+
+    @eqx.filter_jit
+    def watch(params: Array) -> MonitorState:
+        state = monitor.init(params)
+        for i in range(3):
+            state = monitor.update(state, value=1.0 / (i + 1), grads=2 * params, params=params * (1 - 0.1 * i))
+        return state
+
+    params = jnp.arange(16.0)
+    ours, theirs = (_summary(monitor, watch(x)) for x in (jax.device_put(params, spread), params))
+    assert ours.keys() == theirs.keys()
+    for name, metric in ours.items():
+        assert metric == pytest.approx(theirs[name], rel=1e-6, nan_ok=True)

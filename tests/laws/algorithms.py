@@ -23,6 +23,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "skip_non_finite": {"inner": "adam"},
     "weight_decay": {"inner": "adam"},
     "cosine": {"inner": "adam", "warmup_fraction": 0.01},
+    "linear_decay": {"inner": "adam"},
+    "exponential": {"inner": "adam", "period": 10},
+    "cyclic_restarts": {"inner": "adam", "period": 3, "final_fraction": 0.1},
+    "plateau": {"inner": "adam", "patience": 0, "threshold": 0.5},
+    "bold_driver": {"inner": "adam", "frequency": 1, "threshold": 0.5},
+    "polyak": {"inner": "adam"},
+    "hypergradient": {"inner": "adam"},
+    "learned_schedule": {"inner": "adam", "hidden_size": 4},
+    "policy": {"inner": "adam", "control": {"name": "rate_multipliers", "factors": [0.9, 1.1]}},
     "controller": {"hidden_size": 4},
     "recurrent_controller": {"hidden_size": 4, "iterations": 2},
     "preconditioned_descent": {"steps": 3, "momentum": 0.1},
@@ -85,6 +94,15 @@ DESCENDING = {
     "skip_non_finite",
     "weight_decay",
     "cosine",
+    "policy",
+    "linear_decay",
+    "exponential",
+    "cyclic_restarts",
+    "plateau",
+    "bold_driver",
+    "polyak",
+    "hypergradient",
+    "learned_schedule",
     "controller",
     "recurrent_controller",
     "preconditioned_descent",
@@ -111,7 +129,15 @@ DESCENDING = {
 }
 
 # Those whose steps cannot do without the loss.
-NEEDS_VALUE = {"safeguarded", "loss_guarded", "baseline_guarded"}
+NEEDS_VALUE = {
+    "safeguarded",
+    "loss_guarded",
+    "baseline_guarded",
+    "plateau",
+    "bold_driver",
+    "polyak",
+    "learned_schedule",
+}
 
 
 class Doubled(metaopt.AbstractAlgorithm[Any, Any, Any]):

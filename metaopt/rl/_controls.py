@@ -1,0 +1,206 @@
+"""What actions do to an algorithm."""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
+
+from .._core import AbstractAlgorithm
+from .._core._trees import select
+from ..schedules._common import scaled
+from ._spaces import Box, Discrete
+from .base import AbstractControl
+
+
+class _Scaled(eqx.Module):
+    inner: PyTree
+    scale: Float[Array, ""]
+
+
+def _begin(inner: AbstractAlgorithm[Any, Any, Any], params: PyTree, key: PRNGKeyArray | None) -> _Scaled:
+    return _Scaled(inner.init(params, key=key), jnp.ones((), jnp.result_type(float)))
+
+
+def _go(
+    state: _Scaled, inner: AbstractAlgorithm[Any, Any, Any], params: PyTree, grads: PyTree, value: Scalar | None
+) -> tuple[_Scaled, PyTree]:
+    new, proposed = inner.step(state.inner, params, grads, value=value)
+    return _Scaled(new, state.scale), scaled(params, proposed, state.scale)
+
+
+class RateMultipliers(AbstractControl[_Scaled]):
+    """Multiply the length of the steps by one of several factors.
+
+    **Arguments:**
+
+    - `factors`: one for each action.
+    - `lowest`, `highest`: between which the product stays.
+    """
+
+    factors: tuple[float, ...] = eqx.field(static=True, default=(1.0, 0.5, 0.8, 1.25, 2.0))
+    lowest: float = eqx.field(static=True, default=1e-3)
+    highest: float = eqx.field(static=True, default=1e3)
+
+    def __check_init__(self) -> None:
+        if not self.factors or not all(factor > 0 for factor in self.factors):
+            raise ValueError(f"`factors` must be positive numbers, at least one, but {self.factors} was given.")
+
+    @property
+    def space(self) -> Discrete:
+        """One action for each factor."""
+        return Discrete(len(self.factors))
+
+    def init(self, inner: AbstractAlgorithm[Any, Any, Any], params: PyTree, *, key: PRNGKeyArray | None) -> _Scaled:
+        return _begin(inner, params, key)
+
+    def act(
+        self, state: _Scaled, inner: AbstractAlgorithm[Any, Any, Any], params: PyTree, action: Int[Array, ""]
+    ) -> _Scaled:
+        del inner, params
+        factor = jnp.asarray(self.factors, state.scale.dtype)[action]
+        return _Scaled(state.inner, jnp.clip(state.scale * factor, self.lowest, self.highest))
+
+    def step(
+        self,
+        state: _Scaled,
+        inner: AbstractAlgorithm[Any, Any, Any],
+        params: PyTree,
+        grads: PyTree,
+        *,
+        value: Scalar | None = None,
+    ) -> tuple[_Scaled, PyTree]:
+        return _go(state, inner, params, grads, value)
+
+    def setting(self, state: _Scaled) -> Float[Array, ""]:
+        return jnp.log(state.scale)
+
+
+class LogRate(AbstractControl[_Scaled]):
+    """Set the length of the steps: the action is the logarithm of the factor.
+
+    **Arguments:**
+
+    - `low`, `high`: the range.
+    """
+
+    low: float = eqx.field(static=True, default=-3.0)
+    high: float = eqx.field(static=True, default=3.0)
+
+    @property
+    def space(self) -> Box:
+        """One number."""
+        return Box(1, self.low, self.high)
+
+    def init(self, inner: AbstractAlgorithm[Any, Any, Any], params: PyTree, *, key: PRNGKeyArray | None) -> _Scaled:
+        return _begin(inner, params, key)
+
+    def act(
+        self, state: _Scaled, inner: AbstractAlgorithm[Any, Any, Any], params: PyTree, action: Float[Array, "1"]
+    ) -> _Scaled:
+        del inner, params
+        return _Scaled(state.inner, jnp.exp(action[0]).astype(state.scale.dtype))
+
+    def step(
+        self,
+        state: _Scaled,
+        inner: AbstractAlgorithm[Any, Any, Any],
+        params: PyTree,
+        grads: PyTree,
+        *,
+        value: Scalar | None = None,
+    ) -> tuple[_Scaled, PyTree]:
+        return _go(state, inner, params, grads, value)
+
+    def setting(self, state: _Scaled) -> Float[Array, ""]:
+        return jnp.log(state.scale)
+
+
+class _Chosen(eqx.Module):
+    members: tuple[PyTree, ...]
+    leader: Int[Array, ""]
+
+
+class Choice(AbstractControl[_Chosen]):
+    """Choose which of several algorithms steps. The states of all follow the gradients.
+
+    **Arguments:**
+
+    - `others`: what else there is: action 0 is the inner algorithm itself.
+    """
+
+    others: tuple[AbstractAlgorithm[Any, Any, Any], ...]
+
+    @property
+    def space(self) -> Discrete:
+        """One action for each algorithm."""
+        return Discrete(1 + len(self.others))
+
+    def init(self, inner: AbstractAlgorithm[Any, Any, Any], params: PyTree, *, key: PRNGKeyArray | None) -> _Chosen:
+        states = tuple(each.init(params, key=key) for each in (inner, *self.others))
+        return _Chosen(states, jnp.zeros((), jnp.int32))
+
+    def act(
+        self, state: _Chosen, inner: AbstractAlgorithm[Any, Any, Any], params: PyTree, action: Int[Array, ""]
+    ) -> _Chosen:
+        del inner, params
+        return _Chosen(state.members, action.astype(jnp.int32))
+
+    def step(
+        self,
+        state: _Chosen,
+        inner: AbstractAlgorithm[Any, Any, Any],
+        params: PyTree,
+        grads: PyTree,
+        *,
+        value: Scalar | None = None,
+    ) -> tuple[_Chosen, PyTree]:
+        members, taken = [], params
+        for i, (each, old) in enumerate(zip((inner, *self.others), state.members, strict=True)):
+            new, proposed = each.step(old, params, grads, value=value)
+            members.append(new)
+            taken = proposed if i == 0 else select(state.leader == i, proposed, taken)
+        return _Chosen(tuple(members), state.leader), taken
+
+    def setting(self, state: _Chosen) -> Float[Array, ""]:
+        return state.leader.astype(jnp.result_type(float))
+
+
+class _Restarted(eqx.Module):
+    inner: PyTree
+    restarts: Int[Array, ""]
+
+
+class Restart(AbstractControl[_Restarted]):
+    """Start the state of the algorithm anew, its momentum for one (action 1), or leave it (action 0)."""
+
+    @property
+    def space(self) -> Discrete:
+        """Whether to."""
+        return Discrete(2)
+
+    def init(self, inner: AbstractAlgorithm[Any, Any, Any], params: PyTree, *, key: PRNGKeyArray | None) -> _Restarted:
+        return _Restarted(inner.init(params, key=key), jnp.zeros((), jnp.int32))
+
+    def act(
+        self, state: _Restarted, inner: AbstractAlgorithm[Any, Any, Any], params: PyTree, action: Int[Array, ""]
+    ) -> _Restarted:
+        anew = action == 1
+        return _Restarted(
+            select(anew, inner.init(params), state.inner), state.restarts + anew.astype(state.restarts.dtype)
+        )
+
+    def step(
+        self,
+        state: _Restarted,
+        inner: AbstractAlgorithm[Any, Any, Any],
+        params: PyTree,
+        grads: PyTree,
+        *,
+        value: Scalar | None = None,
+    ) -> tuple[_Restarted, PyTree]:
+        new, params = inner.step(state.inner, params, grads, value=value)
+        return _Restarted(new, state.restarts), params
+
+    def setting(self, state: _Restarted) -> Float[Array, ""]:
+        return jnp.log1p(state.restarts.astype(jnp.result_type(float)))

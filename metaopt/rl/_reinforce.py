@@ -1,0 +1,102 @@
+"""Gradients of the policy from whole episodes."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._core import AbstractAlgorithm
+from .._core._numbers import check_counts, number
+from ._dqn import adam
+from ._policy_gradient import ActorCritic, LearnerState, advantages, begin, draw, normalized
+from ._rollout import Steps
+from ._spaces import Actor
+from .base import AbstractAgent, AbstractEnvironment
+
+
+class REINFORCE(AbstractAgent[LearnerState]):
+    r"""Make what turned out well more probable, compared with a learned baseline.
+
+    With the sums of rewards $G_t = \sum_{k \ge t} \gamma^{k - t} r_k$ to the end of an episode,
+
+    $$L = -\frac1T \sum_t \log \pi(a_t \mid x_t) \, \hat A_t + \tfrac12 (v(x_t) - G_t)^2 - c H(\pi(\cdot \mid x_t)),
+      \qquad \hat A_t = \text{normalized } G_t - v(x_t)$$
+
+    Each update runs the environments for as many steps as an episode has at most; where an episode does not end with
+    them, the value of what follows stands for its rest.
+
+    ??? cite "Reference"
+
+        ```bibtex
+        @article{williams1992simple,
+          title={Simple statistical gradient-following algorithms for connectionist reinforcement learning},
+          author={Williams, Ronald J},
+          journal={Machine Learning}, volume={8}, pages={229--256}, year={1992}
+        }
+        ```
+    """
+
+    outer: AbstractAlgorithm[Any, Any, Any]
+    hidden: tuple[int, ...] = eqx.field(static=True)
+    environments: int = eqx.field(static=True)
+    discount: Float[Array, ""]
+    entropy: Float[Array, ""]
+
+    def __init__(
+        self,
+        hidden: tuple[int, ...] = (64, 64),
+        learning_rate: float = 1e-3,
+        *,
+        environments: int = 64,
+        discount: float = 0.99,
+        entropy: float = 0.01,
+        outer: AbstractAlgorithm[Any, Any, Any] | None = None,
+    ):
+        r"""**Arguments:**
+
+        - `hidden`: the sizes of hidden layers.
+        - `learning_rate`: of Adam, which learns if no other algorithm is given.
+        - `environments`: how many episodes run side by side.
+        - `discount`: $\gamma$.
+        - `entropy`: $c$.
+        - `outer`: any algorithm.
+
+        **Raises:**
+
+        - `ValueError`: if `environments` is below 1.
+        """
+        check_counts(environments=environments)
+        self.hidden, self.environments = tuple(hidden), environments
+        self.discount, self.entropy = number(discount), number(entropy)
+        self.outer = adam(learning_rate) if outer is None else outer
+
+    def init(self, environment: AbstractEnvironment[Any], *, key: PRNGKeyArray) -> LearnerState:
+        return begin(environment, self.outer, self.hidden, self.environments, key=key)
+
+    def update(
+        self,
+        state: LearnerState,
+        environment: AbstractEnvironment[Any],
+        progress: Float[Array, ""],
+        *,
+        key: PRNGKeyArray,
+    ) -> tuple[LearnerState, dict[str, Float[Array, ""]]]:
+        del progress
+        running, steps = draw(environment, state.running, state.model, environment.horizon, key=key)
+
+        def loss(model: ActorCritic, steps: Steps) -> Float[Array, ""]:
+            each = jax.vmap(jax.vmap(lambda x, a: model.judge(environment.space, x, a)))
+            logs, entropies, values = each(steps.observation, steps.action)
+            following = jax.vmap(jax.vmap(model.value))(steps.following)[..., 0]
+            gain = jax.lax.stop_gradient(advantages(steps, values, following, self.discount, jnp.ones(())))
+            wanted = gain + jax.lax.stop_gradient(values)
+            return jnp.mean(-logs * normalized(gain) + jnp.square(values - wanted) / 2 - self.entropy * entropies)
+
+        value, grads = eqx.filter_value_and_grad(loss)(state.model, steps)
+        outer, model = self.outer.step(state.outer, state.model, grads, value=value)
+        return LearnerState(model, outer, running), {"reward": jnp.mean(steps.reward), "loss": value}
+
+    def actor(self, state: LearnerState, environment: AbstractEnvironment[Any]) -> Actor:
+        return Actor(state.model.policy, environment.space)

@@ -1,0 +1,62 @@
+"""What schedules share: the checks of their numbers, and the scaling of a step."""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array, Float, Int, PyTree, Scalar, ScalarLike
+
+from .._core._trees import compute_dtype
+
+
+def fraction(x: ScalarLike) -> Float[Array, ""]:
+    """A number between 0 and 1, as a leaf."""
+    if isinstance(x, int | float) and not 0 <= x <= 1:
+        raise ValueError(f"A fraction must be between 0 and 1, but {x!r} was given.")
+    return jnp.asarray(x, jnp.result_type(float))
+
+
+def positive(x: ScalarLike) -> Float[Array, ""]:
+    """A number above 0, as a leaf."""
+    if isinstance(x, int | float) and not x > 0:
+        raise ValueError(f"A positive number was wanted, but {x!r} was given.")
+    return jnp.asarray(x, jnp.result_type(float))
+
+
+def count(name: str, x: ScalarLike, fewest: int = 1) -> Int[Array, ""]:
+    """A whole number, as a leaf."""
+    if isinstance(x, int | float) and (x < fewest or x != int(x)):
+        raise ValueError(f"`{name}` must be a whole number of at least {fewest}, but {x!r} was given.")
+    return jnp.asarray(x, jnp.int32)
+
+
+def warmup(clock: Int[Array, ""], horizon: Int[Array, ""], share: Float[Array, ""]) -> tuple[Array, Array]:
+    """The linear rise over the first `share` of the horizon, and how much of the rest is done: both from 0 to 1."""
+    dtype = compute_dtype(share.dtype)
+    t, end = clock.astype(dtype), horizon.astype(dtype)
+    start = share.astype(dtype) * end
+    rise = jnp.minimum((t + 1) / jnp.maximum(start, 1), 1)
+    # The lower bound matters if all of the horizon is warm-up.
+    return rise, jnp.clip((t - start) / jnp.maximum(end - start, 1e-3), 0, 1)
+
+
+def scaled(params: PyTree, proposed: PyTree, factor: Float[Array, ""]) -> PyTree:
+    """The parameters that lie `factor` times as far away as those that an inner algorithm proposed."""
+
+    def scale(old: Any, new: Any) -> Any:
+        # An untouched leaf stays the same object; it may hold infinities, which arithmetic would spoil.
+        if new is old or not eqx.is_inexact_array(old):
+            return new
+        dtype = compute_dtype(old.dtype)
+        start, length = old.astype(dtype), factor.astype(jnp.finfo(dtype).dtype)
+        return (start + length * (new.astype(dtype) - start)).astype(old.dtype)
+
+    return jtu.tree_map(scale, params, proposed)
+
+
+def needed(name: str, value: Scalar | None) -> Float[Array, ""]:
+    """The loss, which a schedule that follows it cannot do without."""
+    if value is None:
+        raise ValueError(f"`{name}` follows the loss, but no `value` was given. Call `step(..., value=loss)`.")
+    return value.astype(jnp.result_type(float))

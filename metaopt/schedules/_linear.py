@@ -1,0 +1,62 @@
+"""Linear decay of the step size."""
+
+from typing import Any
+
+from jaxtyping import Array, Float, Int, ScalarLike
+
+from .._core import AbstractAlgorithm, AbstractPlanner
+from ._common import count, fraction, warmup
+from .base import AbstractSchedule
+
+
+class Linear(AbstractSchedule, AbstractPlanner):
+    r"""Scale the steps of an inner algorithm down along a line.
+
+    $$\phi(t) = \min\left(1, \frac{t + 1}{w}\right) \left(1 - (1 - \rho) \, u_t\right), \qquad
+      u_t = \min\left(1, \frac{\max(0, t - w)}{H - w}\right)$$
+
+    with the horizon $H$, the final fraction $\rho$ and $w$ steps of linear warm-up, as in
+    [`metaopt.schedules.Cosine`][].
+
+    ??? cite "Reference"
+
+        ```bibtex
+        @inproceedings{defazio2023when,
+          title={Optimal Linear Decay Learning Rate Schedules and Further Refinements},
+          author={Defazio, Aaron and Cutkosky, Ashok and Mehta, Harsh and Mishchenko, Konstantin},
+          booktitle={arXiv:2310.07831}, year={2023}
+        }
+        ```
+    """
+
+    inner: AbstractAlgorithm[Any, Any, Any]
+    horizon: Int[Array, ""]
+    final_fraction: Float[Array, ""]
+    warmup_fraction: Float[Array, ""]
+
+    def __init__(
+        self,
+        inner: AbstractAlgorithm[Any, Any, Any],
+        horizon: ScalarLike = 1000,
+        final_fraction: ScalarLike = 0.0,
+        warmup_fraction: ScalarLike = 0.0,
+    ):
+        r"""**Arguments:**
+
+        - `inner`: the algorithm whose steps are scaled.
+        - `horizon`: $H$, the number of steps until the factor is final; drivers set it.
+        - `final_fraction`: $\rho$, where the factor ends.
+        - `warmup_fraction`: $w / H$, the share of the horizon that is warm-up.
+
+        **Raises:**
+
+        - `ValueError`: if `horizon` is below 1 or a fraction is not between 0 and 1.
+        """
+        self.inner = inner
+        self.horizon = count("horizon", horizon)
+        self.final_fraction = fraction(final_fraction)
+        self.warmup_fraction = fraction(warmup_fraction)
+
+    def factor(self, clock: Int[Array, ""]) -> Float[Array, ""]:
+        rise, done = warmup(clock, self.horizon, self.warmup_fraction)
+        return rise * (1 - (1 - self.final_fraction.astype(done.dtype)) * done)

@@ -1,0 +1,123 @@
+"""Smaller steps where the loss has stopped to fall."""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
+
+from .._core import AbstractAlgorithm
+from ._common import count, fraction, needed, positive, scaled
+
+
+class _PlateauState(eqx.Module):
+    """`total` adds up the losses of the present window, of which `seen` were seen; `bad` windows brought nothing."""
+
+    inner: PyTree
+    scale: Float[Array, ""]
+    best: Float[Array, ""]
+    total: Float[Array, ""]
+    seen: Int[Array, ""]
+    bad: Int[Array, ""]
+    rest: Int[Array, ""]
+
+
+class Plateau(AbstractAlgorithm[_PlateauState, PyTree, Any]):
+    r"""Scale the steps of an inner algorithm down each time the loss has not improved for a while.
+
+    The loss is averaged over windows of $w$ steps. A window improves if its average is below $(1 - \epsilon)$ times
+    the best one so far. After more than $p$ windows in a row that did not, the factor is multiplied by $d$, but not
+    below $\rho$, and $c$ windows of cooldown follow, which are not counted. This repeats with each plateau.
+
+    The loss that a step is given counts for that step already. A loss that is not finite improves nothing.
+
+    ??? cite "Reference"
+
+        Known by the name that PyTorch gave it, `ReduceLROnPlateau`; described as common practice in
+
+        ```bibtex
+        @incollection{bengio2012practical,
+          title={Practical Recommendations for Gradient-Based Training of Deep Architectures},
+          author={Bengio, Yoshua},
+          booktitle={Neural Networks: Tricks of the Trade}, year={2012}
+        }
+        ```
+    """
+
+    inner: AbstractAlgorithm[Any, Any, Any]
+    reduction: Float[Array, ""]
+    threshold: Float[Array, ""]
+    minimum: Float[Array, ""]
+    patience: Int[Array, ""]
+    cooldown: Int[Array, ""]
+    window: Int[Array, ""]
+
+    def __init__(
+        self,
+        inner: AbstractAlgorithm[Any, Any, Any],
+        reduction: ScalarLike = 0.5,
+        patience: ScalarLike = 10,
+        cooldown: ScalarLike = 0,
+        minimum: ScalarLike = 0.0,
+        threshold: ScalarLike = 1e-4,
+        window: ScalarLike = 1,
+    ):
+        r"""**Arguments:**
+
+        - `inner`: the algorithm whose steps are scaled.
+        - `reduction`: $d$, by what the factor is multiplied.
+        - `patience`: $p$, how many windows without an improvement are borne.
+        - `cooldown`: $c$, how many windows after a reduction are not counted.
+        - `minimum`: $\rho$, below which the factor does not fall.
+        - `threshold`: $\epsilon$, the relative improvement that counts as one.
+        - `window`: $w$; more than 1 for minibatch losses.
+
+        **Raises:**
+
+        - `ValueError`: if a fraction is not between 0 and 1, `patience` or `cooldown` is negative, or `window` is
+            below 1.
+        """
+        self.inner = inner
+        self.reduction, self.minimum, self.threshold = positive(reduction), fraction(minimum), fraction(threshold)
+        self.patience, self.cooldown = count("patience", patience, 0), count("cooldown", cooldown, 0)
+        self.window = count("window", window)
+
+    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _PlateauState:
+        dtype = self.reduction.dtype
+        none = jnp.zeros((), jnp.int32)
+        return _PlateauState(
+            inner=self.inner.init(params, key=key),
+            scale=jnp.ones((), dtype),
+            best=jnp.full((), jnp.finfo(dtype).max),
+            total=jnp.zeros((), dtype),
+            seen=none,
+            bad=jnp.copy(none),
+            rest=jnp.copy(none),
+        )
+
+    def step(
+        self, state: _PlateauState, params: PyTree, grads: Any, *, value: Scalar | None = None
+    ) -> tuple[_PlateauState, PyTree]:
+        loss = needed("Plateau", value).astype(state.total.dtype)
+        inner, proposed = self.inner.step(state.inner, params, grads, value=value)
+        total, seen = state.total + loss, state.seen + 1
+        due = seen >= self.window
+        average = total / seen.astype(total.dtype)
+        # Relative to the size, so that it is an improvement for losses below zero, too.
+        better = average < state.best - self.threshold * jnp.abs(state.best)
+        resting = state.rest > 0
+        bad = jnp.where(better | resting, 0, state.bad + 1)
+        reduce = due & (bad > self.patience)
+        lower = jnp.maximum(state.scale * self.reduction, jnp.minimum(self.minimum, state.scale))
+        scale = jnp.where(reduce, lower, state.scale)
+        rest = jnp.where(reduce, self.cooldown, jnp.maximum(state.rest - 1, 0))
+        updated = _PlateauState(
+            inner=inner,
+            scale=scale,
+            best=jnp.where(due & better, average, state.best),
+            total=jnp.where(due, 0, total),
+            seen=jnp.where(due, 0, seen),
+            bad=jnp.where(due, jnp.where(reduce, 0, bad), state.bad),
+            rest=jnp.where(due, rest, state.rest),
+        )
+        return updated, scaled(params, proposed, scale)
