@@ -95,6 +95,7 @@ DEFAULT: Registry = Registry.of(
             "upgrad": "metaopt.multiobjective:UPGrad",
             "imtl_g": "metaopt.multiobjective:IMTLG",
             "random_weighting": "metaopt.multiobjective:RandomWeighting",
+            "preference_conditioned": "metaopt.multiobjective:PreferenceConditioned",
         },
         "metaopt.fewshot._predictor:AbstractPredictor": {
             "nearest_neighbor": "metaopt.fewshot:NearestNeighbor",
@@ -127,6 +128,7 @@ DEFAULT: Registry = Registry.of(
             "mnist_1d": "metaopt.tasks:Mnist1D",
             "generated": "metaopt.tasks:Generated",
             "sparse_coding": "metaopt.tasks:SparseCoding",
+            "preferred": "metaopt.multiobjective:Preferred",
             "normalized": "metaopt.tasks:Normalized",
             "reparametrized": "metaopt.tasks:Reparametrized",
             "rescaled": "metaopt.tasks:Rescaled",
