@@ -60,7 +60,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 # Those that compile for long are tested by `nox -s slow`.
-_HEAVY = {"celo", "celo_adam", "celo2", "velo", "recurrent_controller"}
+_HEAVY = {"celo", "celo_adam", "celo2", "velo", "recurrent_controller", "preference_conditioned"}
 NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name in _HEAVY)) for name in OPTIONS]
 
 # Those that lower the loss of a small network as they are built, without being trained.
