@@ -8,10 +8,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..evaluate import plot_fronts
 from ..multiobjective import hypervolume, nondominated, pareto_front, preferences
 from ..tasks._digits import digits
 from .base import Claim, Report
@@ -123,21 +123,10 @@ def _relative(values: Float[Array, "n 3"]) -> float:
 
 
 def plot(path: str, seed: int = 0) -> None:
-    """Draw both fronts, one panel for each pair of objectives."""
-    from matplotlib.figure import Figure
-
+    """Draw both fronts."""
     ours, swept, _ = fronts(seed)
     names = "cross-entropy", "share of weights", "share of units"
-    figure = Figure(figsize=(13, 4), layout="constrained")
-    axes = figure.subplots(1, 3)
-    for axis, (i, j) in zip(axes, ((0, 1), (0, 2), (1, 2)), strict=True):
-        for values, label, marker in ((swept, "weight sweep", "x"), (ours, "pareto_front", "o")):
-            axis.scatter(np.asarray(values)[:, i], np.asarray(values)[:, j], label=label, marker=marker, s=22)
-        axis.set_xlabel(names[i])
-        axis.set_ylabel(names[j])
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
-    figure.savefig(path, dpi=130)
+    plot_fronts({"weight sweep": swept, "pareto_front": ours}, path, names=names)
 
 
 def run(*, full: bool = False) -> Report:
