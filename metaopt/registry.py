@@ -104,6 +104,7 @@ DEFAULT: Registry = Registry.of(
             "upgrad": "metaopt.multiobjective:UPGrad",
             "imtl_g": "metaopt.multiobjective:IMTLG",
             "random_weighting": "metaopt.multiobjective:RandomWeighting",
+            "preference_conditioned": "metaopt.multiobjective:PreferenceConditioned",
         },
         "metaopt.fewshot._predictor:AbstractPredictor": {
             "nearest_neighbor": "metaopt.fewshot:NearestNeighbor",
@@ -139,6 +140,7 @@ DEFAULT: Registry = Registry.of(
             "poisson_sources": "metaopt.physics:PoissonSources",
             "helmholtz_wave_numbers": "metaopt.physics:HelmholtzWaveNumbers",
             "burgers_viscosities": "metaopt.physics:BurgersViscosities",
+            "preferred": "metaopt.multiobjective:Preferred",
             "normalized": "metaopt.tasks:Normalized",
             "reparametrized": "metaopt.tasks:Reparametrized",
             "rescaled": "metaopt.tasks:Rescaled",

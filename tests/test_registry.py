@@ -54,6 +54,8 @@ REQUIRED = {
     "upgrad": {"inner": "adam"},
     "imtl_g": {"inner": "adam"},
     "random_weighting": {"inner": "adam"},
+    "preference_conditioned": {"inner": "adam"},
+    "preferred": {"inner": "quadratics"},
     "constant": {"longest": 10},
     "log_uniform": {"shortest": 5, "longest": 10},
     "time_to_target": {"target": 0.1},

@@ -8,17 +8,18 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..evaluate import plot_fronts
 from ..multiobjective import hypervolume, nondominated, pareto_front, preferences
 from ..tasks._digits import digits
 from .base import Claim, Report
 
 
 _HIDDEN, _COUNT = 16, 50
-_STEPS, _ROUNDS, _ROUND_STEPS = 200, 4, 25
+# Networks cannot be mixed variable by variable, so there is one long ascent.
+_STEPS, _ROUNDS, _ROUND_STEPS = 100, 1, 266
 # Weights smaller than this count as gone, softly.
 _SMALL = 0.02
 _IDEAL, _NADIR = (0.0, 0.0, 0.0), (2.4, 1.0, 1.0)
@@ -100,7 +101,7 @@ def fronts(seed: int) -> tuple[Float[Array, "n 3"], Float[Array, "n 3"], dict[st
     steps = _STEPS * 5 // 3 + _ROUNDS * (_ROUND_STEPS + 2)
     swept = {}
     start = time.process_time()
-    for rate in (3e-3, 1e-2, 3e-2):
+    for rate in (1e-2, 3e-2, 1e-1):
         swept[rate] = jax.block_until_ready(_sweep(objectives, rate, steps)(jr.key(seed)))
     sweep_cost = (time.process_time() - start) / len(swept)
     best = max(swept, key=lambda rate: _relative(swept[rate]))
@@ -122,21 +123,10 @@ def _relative(values: Float[Array, "n 3"]) -> float:
 
 
 def plot(path: str, seed: int = 0) -> None:
-    """Draw both fronts, one panel for each pair of objectives."""
-    from matplotlib.figure import Figure
-
+    """Draw both fronts."""
     ours, swept, _ = fronts(seed)
     names = "cross-entropy", "share of weights", "share of units"
-    figure = Figure(figsize=(13, 4), layout="constrained")
-    axes = figure.subplots(1, 3)
-    for axis, (i, j) in zip(axes, ((0, 1), (0, 2), (1, 2)), strict=True):
-        for values, label, marker in ((swept, "weight sweep", "x"), (ours, "pareto_front", "o")):
-            axis.scatter(np.asarray(values)[:, i], np.asarray(values)[:, j], label=label, marker=marker, s=22)
-        axis.set_xlabel(names[i])
-        axis.set_ylabel(names[j])
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
-    figure.savefig(path, dpi=130)
+    plot_fronts({"weight sweep": swept, "pareto_front": ours}, path, names=names)
 
 
 def run(*, full: bool = False) -> Report:

@@ -6,6 +6,7 @@ from ._json import to_json as to_json, write_json as write_json
 from ._machine import machine as machine
 from ._monitor import Monitor as Monitor, MonitorState as MonitorState, Trace as Trace
 from ._plot import plot as plot
+from ._plot_fronts import plot_fronts as plot_fronts
 from ._program import Cost as Cost
 from ._report import report as report
 from ._sinks import (

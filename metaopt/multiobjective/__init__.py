@@ -17,7 +17,9 @@ from ._pareto_front import FRONT_RESULTS as FRONT_RESULTS, Front as Front, paret
 from ._pareto_set import ParetoSet as ParetoSet, learn_pareto_set as learn_pareto_set
 from ._pbi import PBI as PBI
 from ._pcgrad import PCGrad as PCGrad
+from ._preference_conditioned import PreferenceConditioned as PreferenceConditioned
 from ._preferences import das_dennis as das_dennis, preferences as preferences
+from ._preferred import Preferred as Preferred, PreferredTask as PreferredTask
 from ._problem import Problem as Problem
 from ._random_weighting import RandomWeighting as RandomWeighting
 from ._test_problems import make_problem as make_problem

@@ -10,16 +10,18 @@ from .._core._trees import Matched, add_up, compute_dtype, match
 
 
 class Gradients(eqx.Module):
-    """The signal of a combiner: the gradients of all objectives, and, for those that read them, the values.
+    """The signal of a combiner: the gradients of all objectives, and, for those that read them, values and preference.
 
     **Arguments:**
 
     - `gradients`: as the parameters, with a leading axis over objectives; `None` where a leaf has no gradient.
     - `values`: the objectives at the parameters.
+    - `preference`: a weight for each objective, nonnegative, of the problem at hand.
     """
 
     gradients: PyTree
     values: Float[Array, " m"] | None = None
+    preference: Float[Array, " m"] | None = None
 
 
 def unpack(signal: PyTree) -> Gradients:

@@ -9,7 +9,7 @@ import jax.tree_util as jtu
 import pytest
 
 import metaopt
-from metaopt.multiobjective import AbstractCombiner, Gradients
+from metaopt.multiobjective import AbstractCombiner, Gradients, PreferenceConditioned
 from metaopt.registry import DEFAULT, build
 
 
@@ -65,6 +65,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "upgrad": {"inner": "adam"},
     "imtl_g": {"inner": "adam"},
     "random_weighting": {"inner": "adam"},
+    "preference_conditioned": {"inner": "adam", "hidden_size": 4},
 }
 
 # One of each kind: what compiles for long is tested for these by `nox -s tests`, and for all of them by `nox -s slow`.
@@ -126,6 +127,7 @@ DESCENDING = {
     "cagrad",
     "upgrad",
     "random_weighting",
+    "preference_conditioned",
 }
 
 # Those whose steps cannot do without the loss.
@@ -143,7 +145,7 @@ NEEDS_VALUE = {
 class Doubled(metaopt.AbstractAlgorithm[Any, Any, Any]):
     """A combiner that is given one gradient, as other algorithms are: with another one that it half agrees with."""
 
-    combiner: AbstractCombiner
+    combiner: AbstractCombiner | PreferenceConditioned
 
     def init(self, params: Any, *, key: Any = None) -> Any:
         return self.combiner.init(params, key=key)
@@ -160,7 +162,7 @@ class Doubled(metaopt.AbstractAlgorithm[Any, Any, Any]):
 def _built(name: str, x64: bool) -> metaopt.AbstractAlgorithm:
     del x64  # an algorithm that is built in double precision is another one
     algorithm = build({"name": name, **OPTIONS[name]}, metaopt.AbstractAlgorithm, registry=DEFAULT)
-    return Doubled(algorithm) if isinstance(algorithm, AbstractCombiner) else algorithm
+    return Doubled(algorithm) if isinstance(algorithm, AbstractCombiner | PreferenceConditioned) else algorithm
 
 
 def make(name: str) -> metaopt.AbstractAlgorithm:
