@@ -59,6 +59,7 @@ def test_list_shows_all_kinds_and_entries(metaopt_):
     assert re.findall("^(\\S+):$", out, re.MULTILINE) == [
         *("algorithms", "predictors", "heads", "clocks", "backends", "task-families", "classes", "accelerators"),
         *("tasks", "domains", "samplers", "residuals", "terms", "fields", "balancings", "resamplings", "solvers"),
+        *("environments", "agents", "rewards", "controls", "explorations"),
         *("mixtures", "objectives", "horizons", "estimators", "methods", "meshes", "runs", "benches"),
     ]
     for kind in DEFAULT.kinds():
