@@ -1,5 +1,6 @@
 """Several adapted networks in the place of one, and what they predict together."""
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -102,8 +103,15 @@ class EnsembleTask(AbstractTask[Ensemble, Ensemble]):
 
     def measure(self, params: Ensemble, *, key: PRNGKeyArray) -> Float[Array, ""]:
         del key
-        with jax.numpy_rank_promotion("allow"):
-            return -jnp.mean(self.predictive(params).log_prob(self.answers))
+        log_weights, deviations = self._mix(params)
+        # Not by the distribution of `predictive`: its derivative is NaN where compilers do not fuse.
+        if isinstance(self.task, FewShotTask):
+            logits = jax.nn.log_softmax(eqx.filter_vmap(self.task.logits)(params.members))
+            logs = jnp.take_along_axis(logits, self.answers[None, :, None], axis=2)[:, :, 0]
+        else:
+            away = self.answers[None] - eqx.filter_vmap(self.task.outputs)(params.members)
+            logs = -0.5 * (away / deviations[:, None]) ** 2 - jnp.log(deviations)[:, None] - 0.5 * math.log(2 * math.pi)
+        return -jnp.mean(jax.nn.logsumexp(logs + log_weights[:, None], axis=0))
 
     @property
     def answers(self) -> Array:
@@ -117,20 +125,24 @@ class EnsembleTask(AbstractTask[Ensemble, Ensemble]):
         of one entry per answer."""
         from tensorflow_probability.substrates.jax import distributions as tfd
 
+        log_weights, deviations = self._mix(params)
+        if isinstance(self.task, FewShotTask):
+            logits = jax.nn.log_softmax(eqx.filter_vmap(self.task.logits)(params.members))
+            return tfd.Categorical(logits=jax.nn.logsumexp(logits + log_weights[:, None, None], axis=0))
+        means = eqx.filter_vmap(self.task.outputs)(params.members).T
+        one = jnp.ones_like(means)
+        return tfd.MixtureSameFamily(
+            tfd.Categorical(logits=log_weights[None] * one), tfd.Normal(means, deviations[None] * one)
+        )
+
+    def _mix(self, params: Ensemble) -> tuple[Float[Array, " members"], Float[Array, " members"]]:
+        """Logarithms of weights, and the standard deviations of a regression's answers."""
         noise, gain, trust = params.mixing.log_noise, params.mixing.log_gain, params.mixing.log_trust
         if noise is None or gain is None or trust is None:
             raise ValueError("An ensemble without `mixing` is a signal: it predicts nothing. Pass the parameters.")
         losses = eqx.filter_vmap(lambda member: self.task.loss(member, key=jr.key(0)))(params.members)
         log_weights = jax.nn.log_softmax(-jnp.exp(trust) * losses)
-        if isinstance(self.task, FewShotTask):
-            logits = jax.nn.log_softmax(eqx.filter_vmap(self.task.logits)(params.members))
-            return tfd.Categorical(logits=jax.nn.logsumexp(logits + log_weights[:, None, None], axis=0))
-        means = eqx.filter_vmap(self.task.outputs)(params.members).T
-        deviations = jnp.sqrt(jnp.exp(2 * noise) + jnp.exp(gain) * losses)
-        one = jnp.ones_like(means)
-        return tfd.MixtureSameFamily(
-            tfd.Categorical(logits=log_weights[None] * one), tfd.Normal(means, deviations[None] * one)
-        )
+        return log_weights, jnp.sqrt(jnp.exp(2 * noise) + jnp.exp(gain) * losses)
 
 
 class EnsembleFamily(AbstractTaskFamily):
