@@ -25,7 +25,7 @@ class OnlyParts(AbstractAlgorithm[PyTree, PyTree, PyTree]):
 
     **Raises:**
 
-    - `ValueError`: if there is no pattern; at `init`, if one matches no leaf.
+    - `ValueError`: if there is no pattern; at `init`, if one matches no leaf, unless there are none.
     """
 
     inner: AbstractAlgorithm[Any, Any, Any]
@@ -50,7 +50,7 @@ class OnlyParts(AbstractAlgorithm[PyTree, PyTree, PyTree]):
         patterns = (self.parts,) if isinstance(self.parts, str) else self.parts
         names = [path_name(path) for path, _ in jtu.tree_flatten_with_path(params)[0]]
         unused = [p for p in patterns if not any(fnmatch.fnmatchcase(name, p) for name in names)]
-        if unused:
+        if names and unused:
             shown = ", ".join(f"`{name}`" for name in names[:10])
             raise ValueError(f"`{unused[0]}` matches no leaf of the parameters. Their paths are {shown}.")
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings, strategies as st
 import metaopt
 from metaopt.registry import DEFAULT
 
-from .algorithms import DESCENDING, NEEDS_VALUE, OPTIONS, make
+from .algorithms import DESCENDING, NAMES, NEEDS_VALUE, OPTIONS, make
 from .running import init, jit_init, jit_step, step, two_steps
 from .trees import DOUBLE, MIXED, SINGLE, all_finite, draw, layouts, scales, seeds, shapes
 
@@ -54,7 +54,7 @@ def test_structure_shapes_and_dtypes_are_kept_in_double_precision(name: str, lay
         _assert_stable(name, layout, with_value)
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=3)
 @given(seed=seeds, scale=scales)
 def test_parameters_move_and_stay_finite(name: str, seed: int, scale: float) -> None:
@@ -64,7 +64,7 @@ def test_parameters_move_and_stay_finite(name: str, seed: int, scale: float) -> 
     assert any(jnp.any(new[leaf] != params[leaf]) for leaf in params)
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=3)
 @given(seed=seeds)
 def test_zero_gradients_give_finite_numbers(name: str, seed: int) -> None:
@@ -73,7 +73,7 @@ def test_zero_gradients_give_finite_numbers(name: str, seed: int) -> None:
         assert all_finite(two_steps(make(name), params, [zeros, zeros]))
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=3)
 @given(bad=st.sampled_from([jnp.nan, jnp.inf, -jnp.inf]), leaf=st.sampled_from(["bias", "kernel", "scalar", "weight"]))
 def test_bad_gradients_raise_nothing(name: str, bad: float, leaf: str) -> None:
@@ -85,7 +85,7 @@ def test_bad_gradients_raise_nothing(name: str, bad: float, leaf: str) -> None:
     assert jtu.tree_structure(state) == jtu.tree_structure(jit_init(algorithm, params))
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_what_has_no_gradient_is_left_alone(name: str) -> None:
     rest = {
         "frozen": jnp.asarray([jnp.inf, jnp.nan, -0.0]),
@@ -110,7 +110,7 @@ def test_what_has_no_gradient_is_left_alone(name: str) -> None:
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes() if eqx.is_array(a) else a is b, jtu.keystr(path)
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_an_algorithm_can_be_the_parameters_of_another(name: str) -> None:
     algorithm, outer = make(name), make("adam")
     grads = jtu.tree_map(lambda x: 0.1 * jnp.ones_like(x), eqx.filter(algorithm, eqx.is_inexact_array))
@@ -121,7 +121,7 @@ def test_an_algorithm_can_be_the_parameters_of_another(name: str) -> None:
     assert all_finite(params)
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_gradients_of_another_structure_are_refused(name: str) -> None:
     algorithm, params = make(name), shapes({"a": ((3,), "float32"), "b": ((3,), "float32")})
     state = eqx.filter_eval_shape(init, algorithm, params)
