@@ -104,7 +104,7 @@ class Differentiated(AbstractField):
 
     **Arguments:**
 
-    - `network`: of [`metaopt.tasks`][], or your own.
+    - `network`: of `metaopt.tasks`, or your own.
     - `widths`: of its inputs and of its outputs.
     - `mode`: `"jvp"` or `"taylor"`.
     """
