@@ -207,17 +207,19 @@ class _Novel:
         self.field = Field(case.family, math.ceil(case.steps / 0.95), every=1, tasks=case.tasks)
         learned, tuned = pretrained("general"), self.rung.peer
         guarded = BaselineGuarded(learned, tuned, _losses(tuned, case))
-        self.pilot = float(np.median(self._speedups(guarded, range(PILOT_SEED, PILOT_SEED + 5))))
-        self.unguarded = self._speedups(learned, range(_SEEDS))
-        self.guarded = self._speedups(guarded, range(_SEEDS))
-        self.chosen = self.guarded if self.pilot >= 1 else self._speedups(tuned, range(_SEEDS), self.rung.field)
+        pilots, seeds = range(PILOT_SEED, PILOT_SEED + 5), range(_SEEDS)
+        theirs = [geometric(self.rung.field.run(tuned, seed)) for seed in pilots]
+        self.pilot = float(np.median(self._speedups(guarded, pilots, theirs)))
+        self.unguarded = self._speedups(learned, seeds, self.rung.curves)
+        self.guarded = self._speedups(guarded, seeds, self.rung.curves)
+        alone = self.rung.field.speedups(self.rung.curves, self.rung.curves)
+        self.chosen = self.guarded if self.pilot >= 1 else alone
 
     def _speedups(
-        self, algorithm: AbstractAlgorithm[Any, Any, Any], seeds: Iterable[int], field: Field | None = None
+        self, algorithm: AbstractAlgorithm[Any, Any, Any], seeds: Iterable[int], theirs: Sequence[np.ndarray]
     ) -> Float[np.ndarray, " seeds"]:
-        peer, own = self.rung.field, field or self.field
-        curves = [[geometric(f.run(a, seed)) for f, a in ((own, algorithm), (peer, self.rung.peer))] for seed in seeds]
-        return np.asarray([speedup_at_target(ours, theirs) for ours, theirs in curves])
+        ours = [geometric(self.field.run(algorithm, seed)) for seed in seeds]
+        return np.asarray([speedup_at_target(a, b) for a, b in zip(ours, theirs, strict=True)])
 
 
 def _losses(algorithm: AbstractAlgorithm[Any, Any, Any], case: Case) -> Float[np.ndarray, " steps"]:

@@ -7,15 +7,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm
-from ._common import count, needed, positive, scaled
+from .._core._numbers import number
+from ._common import Window, count, needed, positive, scaled
 
 
 class _BoldDriverState(eqx.Module):
     inner: PyTree
     scale: Float[Array, ""]
     previous: Float[Array, ""]
-    total: Float[Array, ""]
-    seen: Int[Array, ""]
+    window: Window
 
 
 class BoldDriver(AbstractAlgorithm[_BoldDriverState, PyTree, Any]):
@@ -78,7 +78,7 @@ class BoldDriver(AbstractAlgorithm[_BoldDriverState, PyTree, Any]):
         - `ValueError`: if `frequency` is below 1 or a factor is not positive.
         """
         self.inner, self.frequency = inner, count("frequency", frequency)
-        self.threshold = jnp.asarray(threshold, jnp.result_type(float))
+        self.threshold = number(threshold)
         self.growth, self.reduction = positive(growth), positive(reduction)
         self.minimum, self.maximum = positive(minimum), positive(maximum)
 
@@ -88,18 +88,14 @@ class BoldDriver(AbstractAlgorithm[_BoldDriverState, PyTree, Any]):
             inner=self.inner.init(params, key=key),
             scale=jnp.ones((), dtype),
             previous=jnp.full((), jnp.inf, dtype),
-            total=jnp.zeros((), dtype),
-            seen=jnp.zeros((), jnp.int32),
+            window=Window.empty(dtype),
         )
 
     def step(
         self, state: _BoldDriverState, params: PyTree, grads: Any, *, value: Scalar | None = None
     ) -> tuple[_BoldDriverState, PyTree]:
-        loss = needed("BoldDriver", value).astype(state.total.dtype)
+        window, due, average = state.window.add(needed("BoldDriver", value), self.frequency)
         inner, proposed = self.inner.step(state.inner, params, grads, value=value)
-        total, seen = state.total + loss, state.seen + 1
-        due = seen >= self.frequency
-        average = total / seen.astype(total.dtype)
         first = jnp.isinf(state.previous)
         before = jnp.where(first, 0, state.previous)
         progress = average < before - self.threshold * jnp.abs(before)
@@ -111,7 +107,6 @@ class BoldDriver(AbstractAlgorithm[_BoldDriverState, PyTree, Any]):
             scale=scale,
             # What is no number is not compared with, so that one bad loss is not held against all that follow.
             previous=jnp.where(due, jnp.where(jnp.isfinite(average), average, jnp.inf), state.previous),
-            total=jnp.where(due, 0, total),
-            seen=jnp.where(due, 0, seen),
+            window=window,
         )
         return updated, scaled(params, proposed, scale)

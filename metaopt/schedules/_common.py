@@ -5,8 +5,9 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Float, Int, PyTree, Scalar, ScalarLike
+from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar, ScalarLike
 
+from .._core._numbers import number
 from .._core._trees import compute_dtype
 
 
@@ -14,14 +15,14 @@ def fraction(x: ScalarLike) -> Float[Array, ""]:
     """A number between 0 and 1, as a leaf."""
     if isinstance(x, int | float) and not 0 <= x <= 1:
         raise ValueError(f"A fraction must be between 0 and 1, but {x!r} was given.")
-    return jnp.asarray(x, jnp.result_type(float))
+    return number(x)
 
 
 def positive(x: ScalarLike) -> Float[Array, ""]:
     """A number above 0, as a leaf."""
     if isinstance(x, int | float) and not x > 0:
         raise ValueError(f"A positive number was wanted, but {x!r} was given.")
-    return jnp.asarray(x, jnp.result_type(float))
+    return number(x)
 
 
 def count(name: str, x: ScalarLike, fewest: int = 1) -> Int[Array, ""]:
@@ -39,6 +40,30 @@ def warmup(clock: Int[Array, ""], horizon: Int[Array, ""], share: Float[Array, "
     rise = jnp.minimum((t + 1) / jnp.maximum(start, 1), 1)
     # The lower bound matters if all of the horizon is warm-up.
     return rise, jnp.clip((t - start) / jnp.maximum(end - start, 1e-3), 0, 1)
+
+
+def half_cosine(done: Float[Array, ""], final: Float[Array, ""]) -> Float[Array, ""]:
+    """From 1 at `done` = 0 to `final` at 1, along half a cosine."""
+    final = final.astype(done.dtype)
+    return final + (1 - final) * (1 + jnp.cos(jnp.pi * done)) / 2
+
+
+class Window(eqx.Module):
+    """Losses that are averaged over windows of steps: their sum in the present window, and how many were seen."""
+
+    total: Float[Array, ""]
+    seen: Int[Array, ""]
+
+    @staticmethod
+    def empty(dtype: Any) -> "Window":
+        """No loss was seen."""
+        return Window(jnp.zeros((), dtype), jnp.zeros((), jnp.int32))
+
+    def add(self, loss: Float[Array, ""], length: Int[Array, ""]) -> tuple["Window", Bool[Array, ""], Float[Array, ""]]:
+        """The window after one more loss, whether that completed one of this length, and the average up to here."""
+        total, seen = self.total + loss.astype(self.total.dtype), self.seen + 1
+        due = seen >= length
+        return Window(jnp.where(due, 0, total), jnp.where(due, 0, seen)), due, total / seen.astype(total.dtype)
 
 
 def scaled(params: PyTree, proposed: PyTree, factor: Float[Array, ""]) -> PyTree:

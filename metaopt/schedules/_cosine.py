@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, ScalarLike
 
 from .._core import AbstractAlgorithm, AbstractPlanner
-from ._common import count, fraction, warmup
+from ._common import count, fraction, half_cosine, warmup
 from .base import AbstractSchedule
 
 
@@ -63,5 +62,4 @@ class Cosine(AbstractSchedule, AbstractPlanner):
 
     def factor(self, clock: Int[Array, ""]) -> Float[Array, ""]:
         rise, done = warmup(clock, self.horizon, self.warmup_fraction)
-        final = self.final_fraction.astype(done.dtype)
-        return rise * (final + (1 - final) * (1 + jnp.cos(jnp.pi * done)) / 2)
+        return rise * half_cosine(done, self.final_fraction)

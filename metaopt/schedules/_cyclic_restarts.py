@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLik
 
 from .._core import AbstractAlgorithm
 from .._core._trees import compute_dtype
-from ._common import count, fraction, scaled
+from ._common import count, fraction, half_cosine, scaled
 
 
 _LONGEST = 2**30
@@ -76,9 +76,8 @@ class CyclicRestarts(AbstractAlgorithm[_CyclicState, PyTree, Any]):
     ) -> tuple[_CyclicState, PyTree]:
         inner, proposed = self.inner.step(state.inner, params, grads, value=value)
         dtype = compute_dtype(self.final_fraction.dtype)
-        final = self.final_fraction.astype(dtype)
         done = state.position.astype(dtype) / state.length.astype(dtype)
-        factor = final + (1 - final) * (1 + jnp.cos(jnp.pi * done)) / 2
+        factor = half_cosine(done, self.final_fraction)
         over = state.position + 1 >= state.length
         longer = jnp.where(state.length > _LONGEST // self.growth, _LONGEST, state.length * self.growth)
         updated = _CyclicState(

@@ -7,17 +7,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm
-from ._common import count, fraction, needed, positive, scaled
+from ._common import Window, count, fraction, needed, positive, scaled
 
 
 class _PlateauState(eqx.Module):
-    """`total` adds up the losses of the present window, of which `seen` were seen; `bad` windows brought nothing."""
+    """`bad` windows brought nothing, and `rest` are left of the cooldown."""
 
     inner: PyTree
     scale: Float[Array, ""]
     best: Float[Array, ""]
-    total: Float[Array, ""]
-    seen: Int[Array, ""]
+    window: Window
     bad: Int[Array, ""]
     rest: Int[Array, ""]
 
@@ -89,20 +88,16 @@ class Plateau(AbstractAlgorithm[_PlateauState, PyTree, Any]):
             inner=self.inner.init(params, key=key),
             scale=jnp.ones((), dtype),
             best=jnp.full((), jnp.finfo(dtype).max),
-            total=jnp.zeros((), dtype),
-            seen=none,
-            bad=jnp.copy(none),
+            window=Window.empty(dtype),
+            bad=none,
             rest=jnp.copy(none),
         )
 
     def step(
         self, state: _PlateauState, params: PyTree, grads: Any, *, value: Scalar | None = None
     ) -> tuple[_PlateauState, PyTree]:
-        loss = needed("Plateau", value).astype(state.total.dtype)
+        window, due, average = state.window.add(needed("Plateau", value), self.window)
         inner, proposed = self.inner.step(state.inner, params, grads, value=value)
-        total, seen = state.total + loss, state.seen + 1
-        due = seen >= self.window
-        average = total / seen.astype(total.dtype)
         # Relative to the size, so that it is an improvement for losses below zero, too.
         better = average < state.best - self.threshold * jnp.abs(state.best)
         resting = state.rest > 0
@@ -115,8 +110,7 @@ class Plateau(AbstractAlgorithm[_PlateauState, PyTree, Any]):
             inner=inner,
             scale=scale,
             best=jnp.where(due & better, average, state.best),
-            total=jnp.where(due, 0, total),
-            seen=jnp.where(due, 0, seen),
+            window=window,
             bad=jnp.where(due, jnp.where(reduce, 0, bad), state.bad),
             rest=jnp.where(due, rest, state.rest),
         )
