@@ -18,18 +18,29 @@ class _Scaled(eqx.Module):
     scale: Float[Array, ""]
 
 
-def _begin(inner: AbstractAlgorithm[Any, Any, Any], params: PyTree, key: PRNGKeyArray | None) -> _Scaled:
-    return _Scaled(inner.init(params, key=key), jnp.ones((), jnp.result_type(float)))
+class _AbstractScaling(AbstractControl[_Scaled]):
+    """Actions decide on the length of the steps."""
+
+    def init(self, inner: AbstractAlgorithm[Any, Any, Any], params: PyTree, *, key: PRNGKeyArray | None) -> _Scaled:
+        return _Scaled(inner.init(params, key=key), jnp.ones((), jnp.result_type(float)))
+
+    def step(
+        self,
+        state: _Scaled,
+        inner: AbstractAlgorithm[Any, Any, Any],
+        params: PyTree,
+        grads: PyTree,
+        *,
+        value: Scalar | None = None,
+    ) -> tuple[_Scaled, PyTree]:
+        new, proposed = inner.step(state.inner, params, grads, value=value)
+        return _Scaled(new, state.scale), scaled(params, proposed, state.scale)
+
+    def setting(self, state: _Scaled) -> Float[Array, ""]:
+        return jnp.log(state.scale)
 
 
-def _go(
-    state: _Scaled, inner: AbstractAlgorithm[Any, Any, Any], params: PyTree, grads: PyTree, value: Scalar | None
-) -> tuple[_Scaled, PyTree]:
-    new, proposed = inner.step(state.inner, params, grads, value=value)
-    return _Scaled(new, state.scale), scaled(params, proposed, state.scale)
-
-
-class RateMultipliers(AbstractControl[_Scaled]):
+class RateMultipliers(_AbstractScaling):
     """Multiply the length of the steps by one of several factors.
 
     **Arguments:**
@@ -51,9 +62,6 @@ class RateMultipliers(AbstractControl[_Scaled]):
         """One action for each factor."""
         return Discrete(len(self.factors))
 
-    def init(self, inner: AbstractAlgorithm[Any, Any, Any], params: PyTree, *, key: PRNGKeyArray | None) -> _Scaled:
-        return _begin(inner, params, key)
-
     def act(
         self, state: _Scaled, inner: AbstractAlgorithm[Any, Any, Any], params: PyTree, action: Int[Array, ""]
     ) -> _Scaled:
@@ -61,22 +69,8 @@ class RateMultipliers(AbstractControl[_Scaled]):
         factor = jnp.asarray(self.factors, state.scale.dtype)[action]
         return _Scaled(state.inner, jnp.clip(state.scale * factor, self.lowest, self.highest))
 
-    def step(
-        self,
-        state: _Scaled,
-        inner: AbstractAlgorithm[Any, Any, Any],
-        params: PyTree,
-        grads: PyTree,
-        *,
-        value: Scalar | None = None,
-    ) -> tuple[_Scaled, PyTree]:
-        return _go(state, inner, params, grads, value)
 
-    def setting(self, state: _Scaled) -> Float[Array, ""]:
-        return jnp.log(state.scale)
-
-
-class LogRate(AbstractControl[_Scaled]):
+class LogRate(_AbstractScaling):
     """Set the length of the steps: the action is the logarithm of the factor.
 
     **Arguments:**
@@ -92,28 +86,11 @@ class LogRate(AbstractControl[_Scaled]):
         """One number."""
         return Box(1, self.low, self.high)
 
-    def init(self, inner: AbstractAlgorithm[Any, Any, Any], params: PyTree, *, key: PRNGKeyArray | None) -> _Scaled:
-        return _begin(inner, params, key)
-
     def act(
         self, state: _Scaled, inner: AbstractAlgorithm[Any, Any, Any], params: PyTree, action: Float[Array, "1"]
     ) -> _Scaled:
         del inner, params
         return _Scaled(state.inner, jnp.exp(action[0]).astype(state.scale.dtype))
-
-    def step(
-        self,
-        state: _Scaled,
-        inner: AbstractAlgorithm[Any, Any, Any],
-        params: PyTree,
-        grads: PyTree,
-        *,
-        value: Scalar | None = None,
-    ) -> tuple[_Scaled, PyTree]:
-        return _go(state, inner, params, grads, value)
-
-    def setting(self, state: _Scaled) -> Float[Array, ""]:
-        return jnp.log(state.scale)
 
 
 class _Chosen(eqx.Module):

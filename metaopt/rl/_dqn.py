@@ -10,8 +10,9 @@ import jax.tree_util as jtu
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from .._core import AbstractAlgorithm, ClipByGlobalNorm, from_optax
+from .._core import AbstractAlgorithm
 from .._core._numbers import check_counts, number
+from ._common import adam
 from ._exploration import AbstractExploration, EpsilonGreedy
 from ._replay import Replay
 from ._rollout import Running, Steps, run, start
@@ -198,8 +199,3 @@ class DQN(AbstractAgent[_DQNState]):
 
     def actor(self, state: _DQNState, environment: AbstractEnvironment[Any]) -> Actor:
         return Actor(state.network, environment.space)
-
-
-def adam(learning_rate: float) -> AbstractAlgorithm[Any, Any, Any]:
-    """What agents learn with if nothing else is given: Adam, with gradients of a norm of at most 1."""
-    return ClipByGlobalNorm(from_optax(optax.adam, learning_rate=learning_rate), 1.0)

@@ -88,6 +88,26 @@ def _promotion() -> Iterator[None]:
         yield
 
 
+class Judged(eqx.Module):
+    """What a model says about steps that were taken: of each, the logarithm of its probability, the entropy of the
+    policy, the value of the state, and the advantage."""
+
+    logs: Float[Array, "time environments"]
+    entropies: Float[Array, "time environments"]
+    values: Float[Array, "time environments"]
+    gains: Float[Array, "time environments"]
+
+
+def judged(
+    model: ActorCritic, space: Discrete | Box, steps: Steps, discount: Float[Array, ""], trace: Float[Array, ""]
+) -> Judged:
+    """Judge the steps of a rollout."""
+    each = jax.vmap(jax.vmap(lambda x, a: model.judge(space, x, a)))
+    logs, entropies, values = each(steps.observation, steps.action)
+    following = jax.vmap(jax.vmap(model.value))(steps.following)[..., 0]
+    return Judged(logs, entropies, values, advantages(steps, values, following, discount, trace))
+
+
 def advantages(
     steps: Steps,
     values: Float[Array, "time environments"],

@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._core import AbstractAlgorithm
 from .._core._numbers import check_counts, number
-from ._dqn import adam
-from ._policy_gradient import ActorCritic, LearnerState, advantages, begin, draw, normalized
+from ._common import adam
+from ._policy_gradient import ActorCritic, LearnerState, begin, draw, judged, normalized
 from ._spaces import Actor
 from .base import AbstractAgent, AbstractEnvironment
 
@@ -109,16 +109,14 @@ class PPO(AbstractAgent[LearnerState]):
         del progress
         act_key, learn_key = jr.split(key)
         running, steps = draw(environment, state.running, state.model, self.rollout, key=act_key)
-        judge = jax.vmap(lambda model, x, a: model.judge(environment.space, x, a), in_axes=(None, 0, 0))
-        old, _, values = jax.vmap(judge, in_axes=(None, 0, 0))(state.model, steps.observation, steps.action)
-        following = jax.vmap(jax.vmap(state.model.value))(steps.following)[..., 0]
-        gains = advantages(steps, values, following, self.discount, self.trace)
-        whole = (steps.observation, steps.action, old, gains, gains + values)
+        old = judged(state.model, environment.space, steps, self.discount, self.trace)
+        whole = (steps.observation, steps.action, old.logs, old.gains, old.gains + old.values)
         whole = jtu.tree_map(lambda x: x.reshape(-1, *x.shape[2:]), whole)
 
         def loss(model: ActorCritic, batch: Any) -> Float[Array, ""]:
             observation, action, old, gain, wanted = batch
-            logs, entropies, values = judge(model, observation, action)
+            each = jax.vmap(lambda x, a: model.judge(environment.space, x, a))
+            logs, entropies, values = each(observation, action)
             ratio, gain = jnp.exp(logs - old), normalized(gain)
             clipped = jnp.clip(ratio, 1 - self.clip, 1 + self.clip)
             surrogate = jnp.minimum(ratio * gain, clipped * gain)

@@ -9,8 +9,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._core import AbstractAlgorithm
 from .._core._numbers import check_counts, number
-from ._dqn import adam
-from ._policy_gradient import ActorCritic, LearnerState, advantages, begin, draw, normalized
+from ._common import adam
+from ._policy_gradient import ActorCritic, LearnerState, begin, draw, judged, normalized
 from ._rollout import Steps
 from ._spaces import Actor
 from .base import AbstractAgent, AbstractEnvironment
@@ -87,12 +87,10 @@ class REINFORCE(AbstractAgent[LearnerState]):
         running, steps = draw(environment, state.running, state.model, environment.horizon, key=key)
 
         def loss(model: ActorCritic, steps: Steps) -> Float[Array, ""]:
-            each = jax.vmap(jax.vmap(lambda x, a: model.judge(environment.space, x, a)))
-            logs, entropies, values = each(steps.observation, steps.action)
-            following = jax.vmap(jax.vmap(model.value))(steps.following)[..., 0]
-            gain = jax.lax.stop_gradient(advantages(steps, values, following, self.discount, jnp.ones(())))
-            wanted = gain + jax.lax.stop_gradient(values)
-            return jnp.mean(-logs * normalized(gain) + jnp.square(values - wanted) / 2 - self.entropy * entropies)
+            now = judged(model, environment.space, steps, self.discount, jnp.ones(()))
+            gain, values = jax.lax.stop_gradient((now.gains, now.values))
+            critic = jnp.square(now.values - (gain + values)) / 2
+            return jnp.mean(-now.logs * normalized(gain) + critic - self.entropy * now.entropies)
 
         value, grads = eqx.filter_value_and_grad(loss)(state.model, steps)
         outer, model = self.outer.step(state.outer, state.model, grads, value=value)
