@@ -72,7 +72,7 @@ def _estimates(estimator: AbstractEstimator, windows: int, tasks: int, replicate
 
 def _peer_rows(truth: float) -> tuple[list[dict], str]:
     try:
-        found = _peers.run(_peers.opifex(), "opifex_pes_bias.py", timeout=600)
+        found = _peers.run(_peers.interpreter("opifex"), "opifex_pes_bias.py", timeout=600)
     except (_peers.PeerUnavailable, _peers.PeerFailed) as error:
         return [], f"opifex was not measured: {error}"
     rows = [

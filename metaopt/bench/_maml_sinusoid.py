@@ -1,7 +1,6 @@
 """Few-shot regression of sine waves: what a meta-step of MAML costs beside PyTorch, and what is learned."""
 
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +18,7 @@ from ..meta import MetaResult, MetaState, meta_step
 from ..schedules import Cosine
 from ..tasks import Sinusoids
 from . import _peers
+from ._timing import timed
 from .base import Claim, Report
 
 
@@ -59,15 +59,9 @@ def compile_meta_steps(count: int) -> tuple[Callable[[MetaState, PRNGKeyArray], 
 
 
 def _timed(program: Callable[[MetaState, PRNGKeyArray], MetaState], state: MetaState) -> tuple[float, float]:
-    """Medians of five blocks: the processor's and the clock's milliseconds per meta-step."""
-    state = jax.block_until_ready(program(state, jr.key(0)))
-    cpu, wall = [], []
-    for i in range(5):
-        w, c = time.perf_counter(), time.process_time()
-        state = jax.block_until_ready(program(state, jr.key(i)))
-        wall.append(1e3 * (time.perf_counter() - w) / _CHUNK)
-        cpu.append(1e3 * (time.process_time() - c) / _CHUNK)
-    return statistics.median(cpu), statistics.median(wall)
+    """The processor's and the clock's milliseconds per meta-step."""
+    cpu, wall = timed(lambda state, block: program(state, jr.key(block)), state, _CHUNK)
+    return 1e3 * cpu, 1e3 * wall
 
 
 def _costs(rounds: int) -> tuple[list[dict[str, Any]], list[Claim], list[str]]:
@@ -76,7 +70,7 @@ def _costs(rounds: int) -> tuple[list[dict[str, Any]], list[Claim], list[str]]:
     ours, peers, notes = [_timed(program, state)], [], []
     for _ in range(rounds):
         try:
-            peers.append(_peers.run(_peers.torchopt(), "torch_maml.py", timeout=600))
+            peers.append(_peers.run(_peers.interpreter("torchopt"), "torch_maml.py", timeout=600))
         except (_peers.PeerUnavailable, _peers.PeerFailed) as error:
             notes.append(f"PyTorch was not measured: {error}")
             break

@@ -88,7 +88,7 @@ def _alternate(blocks: int, rounds: int) -> tuple[_Measured, list[dict[str, Any]
     peers = []
     for _ in range(rounds):
         try:
-            peers.append(_peers.run(_peers.opifex(), "opifex_throughput.py", timeout=600))
+            peers.append(_peers.run(_peers.interpreter("opifex"), "opifex_throughput.py", timeout=600))
         except (_peers.PeerUnavailable, _peers.PeerFailed) as error:
             return ours, peers, f"opifex was not measured: {error}"
         for devices, measured in ours.items():

@@ -60,7 +60,7 @@ def _errors(seeds: int, notes: list[str]) -> list[dict[str, Any]]:
             f"o{i}": o for i, o in enumerate(orders)
         }
         np.savez(path, **arrays)
-        _peers.run(_peers.torchjd(), "torchjd_combiners.py", "--compare", path, timeout=900)
+        _peers.run(_peers.interpreter("torchjd"), "torchjd_combiners.py", "--compare", path, timeout=900)
         theirs = dict(np.load(path.with_name("matrices_torchjd.npz")))
     rows = []
     with jax.enable_x64(True):
@@ -117,7 +117,7 @@ def _costs(repeats: int) -> list[dict[str, Any]]:
             for name, call in compiled.items():
                 ours[name].append(_timed(call, matrix, repeats))
             arguments = ("--cost", m, d, repeats)
-            peer = _peers.run(_peers.torchjd(), "torchjd_combiners.py", *arguments, timeout=600)
+            peer = _peers.run(_peers.interpreter("torchjd"), "torchjd_combiners.py", *arguments, timeout=600)
             for name in compiled:
                 theirs[name].append(peer["cpu_ms"][name])
         for name in compiled:

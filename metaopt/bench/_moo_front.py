@@ -77,7 +77,7 @@ def _compare(
         }
         try:
             arguments = (name, *rivals, "--seeds", seeds, "--evaluations", _EVALUATIONS)
-            peer = _peers.run(_peers.pymoo(), "pymoo_fronts.py", *arguments, timeout=900)
+            peer = _peers.run(_peers.interpreter("pymoo"), "pymoo_fronts.py", *arguments, timeout=900)
         except (_peers.PeerUnavailable, _peers.PeerFailed) as error:
             notes.append(f"pymoo was not measured on {name}: {error}")
             rows.append(row)

@@ -142,44 +142,35 @@ def run(
     return result
 
 
-def opifex() -> Path:
-    r"""The interpreter of opifex 0.2.0 on our own version of JAX.
-
-    Its declared dependencies cannot be installed together with a current JAX, so they
-    are listed here: those that its optimization package needs to be imported.
-
-    **Returns:**
-
-    The path of the interpreter.
-
-    **Raises:**
-
-    `PeerUnavailable` as `environment` does.
-    """
-    jax = f"jax=={importlib.metadata.version('jax')}"
-    return environment(
-        "opifex",
-        [jax, "flax>=0.12", "optax>=0.2.6", "optimistix", "orbax-checkpoint", "psutil"],
-        no_deps=["opifex==0.2.0", "calibrax==0.1.1"],
-    )
-
-
-def torchopt() -> Path:
-    r"""The interpreter of TorchOpt 0.7.3 on the version of PyTorch that it was measured with.
-
-    **Returns:**
-
-    The path of the interpreter.
-
-    **Raises:**
-
-    `PeerUnavailable` as `environment` does.
-    """
-    return environment("torchopt", ["torch==2.13.0", "torchopt==0.7.3", "numpy"])
+# What each peer is installed with, in the version that it was measured in, and what of that without its own
+# dependencies: those of opifex cannot be installed together with a current JAX, and DACBench asks for far more than its
+# environments import. `jax` is our own version.
+_PEERS: dict[str, tuple[list[str], list[str]]] = {
+    "opifex": (
+        ["jax", "flax>=0.12", "optax>=0.2.6", "optimistix", "orbax-checkpoint", "psutil"],
+        ["opifex==0.2.0", "calibrax==0.1.1"],
+    ),
+    "torchopt": (["torch==2.13.0", "torchopt==0.7.3", "numpy"], []),
+    "torchjd": (["torch==2.13.0", "torchjd[full]==0.18.0", "numpy"], []),
+    "pymoo": (["pymoo==0.6.1.6"], []),
+    "deepxde": (["torch==2.13.0", "deepxde==1.15.0", "numpy", "scipy"], []),
+    "jinns": (["jax", "jinns==1.10.2", "scipy"], []),
+    "dacbench": (
+        [
+            *("gymnasium", "numpy", "pandas", "scipy", "scikit-learn", "matplotlib", "seaborn", "configspace", "ioh"),
+            *("imageio", "Pyro4", "pyarrow"),
+        ],
+        ["dacbench==0.5.6"],
+    ),
+}
 
 
-def torchjd() -> Path:
-    r"""The interpreter of TorchJD 0.18.0 with the solvers that its aggregators use.
+def interpreter(name: str) -> Path:
+    r"""The interpreter of a peer, whose environment is built if it is not there.
+
+    **Arguments:**
+
+    - `name`: `"opifex"`, `"torchopt"`, `"torchjd"`, `"pymoo"`, `"deepxde"`, `"jinns"` or `"dacbench"`.
 
     **Returns:**
 
@@ -189,64 +180,9 @@ def torchjd() -> Path:
 
     `PeerUnavailable` as `environment` does.
     """
-    return environment("torchjd", ["torch==2.13.0", "torchjd[full]==0.18.0", "numpy"])
-
-
-def pymoo() -> Path:
-    r"""The interpreter of pymoo 0.6.1.6.
-
-    **Returns:**
-
-    The path of the interpreter.
-
-    **Raises:**
-
-    `PeerUnavailable` as `environment` does.
-    """
-    return environment("pymoo", ["pymoo==0.6.1.6"])
-
-
-def deepxde() -> Path:
-    r"""The interpreter of DeepXDE 1.15.0 on the version of PyTorch that it was measured with.
-
-    **Returns:**
-
-    The path of the interpreter.
-
-    **Raises:**
-
-    `PeerUnavailable` as `environment` does.
-    """
-    return environment("deepxde", ["torch==2.13.0", "deepxde==1.15.0", "numpy", "scipy"])
-
-
-def jinns() -> Path:
-    r"""The interpreter of jinns 1.10.2 on our own version of JAX.
-
-    **Returns:**
-
-    The path of the interpreter.
-
-    **Raises:**
-
-    `PeerUnavailable` as `environment` does.
-    """
-    return environment("jinns", [f"jax=={importlib.metadata.version('jax')}", "jinns==1.10.2", "scipy"])
-
-
-def dacbench() -> Path:
-    r"""The interpreter of DACBench 0.5.6 with what its environments need to be imported.
-
-    **Returns:**
-
-    The path of the interpreter.
-
-    **Raises:**
-
-    `PeerUnavailable` as `environment` does.
-    """
-    plain = ["gymnasium", "numpy", "pandas", "scipy", "scikit-learn", "matplotlib", "seaborn", "configspace", "ioh"]
-    return environment("dacbench", [*plain, "imageio", "Pyro4", "pyarrow"], no_deps=["dacbench==0.5.6"])
+    requirements, no_deps = _PEERS[name]
+    own = f"jax=={importlib.metadata.version('jax')}"
+    return environment(name, [own if each == "jax" else each for each in requirements], no_deps=no_deps)
 
 
 def _python(folder: Path) -> Path:

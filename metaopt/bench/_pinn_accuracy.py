@@ -234,7 +234,7 @@ def _peer(name: str, problem: Problem, seed: int, budget: float, folder: Path) -
     x = problem.tests()
     np.savez(path, x=x, u=problem.reference(x))
     options = ["--problem", name, "--seed", seed, "--budget", budget, "--tests", path]
-    return _peers.run(_peers.deepxde(), "deepxde_accuracy.py", *options, timeout=60 + 20 * budget)
+    return _peers.run(_peers.interpreter("deepxde"), "deepxde_accuracy.py", *options, timeout=60 + 20 * budget)
 
 
 def run(*, full: bool = False) -> Report:

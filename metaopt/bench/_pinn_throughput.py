@@ -1,7 +1,6 @@
 """What an iteration of Adam on a physics-informed loss costs, beside DeepXDE and jinns."""
 
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from .._core import Inner, inner_step
 from ..evaluate import BASELINES
 from ..physics import PINN, Box, Dirichlet, Perceptron, Poisson
 from . import _peers
+from ._timing import timed
 from .base import Claim, Report
 
 
@@ -48,35 +48,29 @@ def compiled(task: PINN, iterations: int) -> tuple[Callable[[Any], Any], Any]:
     return run.lower(dynamic).compile(), dynamic
 
 
-def timed(program: Callable[[Any], Any], carry: Any, iterations: int, blocks: int) -> tuple[float, float]:
-    """Medians over blocks: the processor's and the clock's milliseconds per iteration."""
-    carry = jax.block_until_ready(program(carry))
-    cpu, wall = [], []
-    for _ in range(blocks):
-        w, c = time.perf_counter(), time.process_time()
-        carry = jax.block_until_ready(program(carry))
-        wall.append(1e3 * (time.perf_counter() - w) / iterations)
-        cpu.append(1e3 * (time.process_time() - c) / iterations)
-    return statistics.median(cpu), statistics.median(wall)
+def _timed(program: Callable[[Any], Any], carry: Any, iterations: int, blocks: int) -> tuple[float, float]:
+    """The processor's and the clock's milliseconds per iteration."""
+    cpu, wall = timed(lambda carry, _: program(carry), carry, iterations, blocks)
+    return 1e3 * cpu, 1e3 * wall
 
 
 def run(*, full: bool = False) -> Report:
     """Measure ourselves and the peers in turns."""
     rounds, iterations, blocks = (5 if full else 3), 100, 5
     program, carry = compiled(poisson(_INTERIOR, _BOUNDARY, _WIDTH, _DEPTH), iterations)
-    ours = [timed(program, carry, iterations, blocks)]
+    ours = [_timed(program, carry, iterations, blocks)]
     peers: dict[str, list[dict[str, Any]]] = {"DeepXDE": [], "jinns": []}
-    makers = {
-        "DeepXDE": (_peers.deepxde, "deepxde_throughput.py"),
-        "jinns": (_peers.jinns, "jinns_throughput.py"),
+    scripts = {
+        "DeepXDE": ("deepxde", "deepxde_throughput.py"),
+        "jinns": ("jinns", "jinns_throughput.py"),
     }
     notes = []
-    for name, (make, script) in makers.items():
+    for name, (peer, script) in scripts.items():
         try:
             for _ in range(rounds):
                 options = ["--iterations", iterations, "--blocks", blocks, "--width", _WIDTH, "--depth", _DEPTH]
-                peers[name].append(_peers.run(make(), script, *options, timeout=900))
-                ours.append(timed(program, carry, iterations, blocks))
+                peers[name].append(_peers.run(_peers.interpreter(peer), script, *options, timeout=900))
+                ours.append(_timed(program, carry, iterations, blocks))
         except (_peers.PeerUnavailable, _peers.PeerFailed) as error:
             notes.append(f"{name} was not measured: {error}")
     cpu, wall = (statistics.median(times[i] for times in ours) for i in range(2))

@@ -97,7 +97,7 @@ def _steps_per_second() -> float:
 
 def _peer() -> tuple[dict[str, Any] | None, str]:
     try:
-        python = _peers.dacbench()
+        python = _peers.interpreter("dacbench")
         found = _peers.run(python, "dacbench_throughput.py", 5000, timeout=300)
     except (_peers.PeerUnavailable, _peers.PeerFailed) as error:
         return None, f"No comparison with DACBench: {error}."

@@ -29,6 +29,7 @@ from ..runs import supervise
 from ..sharding import initialize, make_mesh
 from ..sharding._everywhere import replicate
 from ..tasks import TeacherStudent
+from ._timing import timed
 from .base import Claim, Report
 
 
@@ -84,14 +85,8 @@ def _time(mesh: Mesh | None, blocks: int) -> dict[str, Any]:
     state, run = _state(mesh)
     key = jr.key(1) if mesh is None else replicate(jr.key(1), mesh)
     program = jax.jit(run, static_argnums=0).lower(_TIMED_STEPS, state, key).compile()
-    state = jax.block_until_ready(program(state, key))
-    wall, cpu = [], []
-    for _ in range(blocks):
-        w, c = time.perf_counter(), time.process_time()
-        state = jax.block_until_ready(program(state, key))
-        wall.append((time.perf_counter() - w) / _TIMED_STEPS)
-        cpu.append((time.process_time() - c) / _TIMED_STEPS)
-    return {"seconds": statistics.median(wall), "cpu_seconds": statistics.median(cpu)}
+    cpu, wall = timed(lambda state, _: program(state, key), state, _TIMED_STEPS, blocks)
+    return {"seconds": wall, "cpu_seconds": cpu}
 
 
 def _all_reduce_seconds(mesh: Mesh, numbers: int, blocks: int, repeats: int = 50) -> float:

@@ -10,12 +10,22 @@ from ._pinn import PINN
 from .base import AbstractResampling, Points
 
 
-def _shares(
-    task: PINN, params: PyTree, points: Float[Array, "n d"], power: Float[Array, ""], offset: Float[Array, ""]
-) -> Float[Array, " n"]:
-    size = jnp.sqrt(jnp.sum(task.physics(params, points) ** 2, axis=1)) ** power.astype(points.dtype)
-    shares = size / jnp.mean(size) + offset.astype(points.dtype)
-    return shares / jnp.sum(shares)
+def _draw(
+    task: PINN,
+    params: PyTree,
+    count: int,
+    candidates: int,
+    power: Float[Array, ""],
+    offset: Float[Array, ""],
+    *,
+    key: PRNGKeyArray,
+) -> Float[Array, "{count} d"]:
+    """Draw among `candidates` times as many uniform points, without replacement, by the size of the residual."""
+    draw_key, choose_key = jr.split(key)
+    pool = task.domain.sample(candidates * count, key=draw_key, sampler=task.sampler)
+    size = jnp.sqrt(jnp.sum(task.physics(params, pool) ** 2, axis=1)) ** power.astype(pool.dtype)
+    shares = size / jnp.mean(size) + offset.astype(pool.dtype)
+    return pool[jr.choice(choose_key, pool.shape[0], (count,), replace=False, p=shares / jnp.sum(shares))]
 
 
 def _with_interior(task: PINN, x: Float[Array, "n d"]) -> PINN:
@@ -55,11 +65,7 @@ class RAD(AbstractResampling):
 
     def resample(self, task: PINN, params: PyTree, *, key: PRNGKeyArray) -> PINN:
         count = task.points[0].x.shape[0]
-        draw_key, choose_key = jr.split(key)
-        pool = task.domain.sample(self.candidates * count, key=draw_key, sampler=task.sampler)
-        shares = _shares(task, params, pool, self.power, self.offset)
-        chosen = jr.choice(choose_key, pool.shape[0], (count,), replace=False, p=shares)
-        return _with_interior(task, pool[chosen])
+        return _with_interior(task, _draw(task, params, count, self.candidates, self.power, self.offset, key=key))
 
 
 class RARD(AbstractResampling):
@@ -98,8 +104,5 @@ class RARD(AbstractResampling):
         check_counts(added=self.added, candidates=self.candidates)
 
     def resample(self, task: PINN, params: PyTree, *, key: PRNGKeyArray) -> PINN:
-        draw_key, choose_key = jr.split(key)
-        pool = task.domain.sample(self.candidates * self.added, key=draw_key, sampler=task.sampler)
-        shares = _shares(task, params, pool, self.power, self.offset)
-        chosen = jr.choice(choose_key, pool.shape[0], (self.added,), replace=False, p=shares)
-        return _with_interior(task, jnp.concatenate([task.points[0].x, pool[chosen]]))
+        new = _draw(task, params, self.added, self.candidates, self.power, self.offset, key=key)
+        return _with_interior(task, jnp.concatenate([task.points[0].x, new]))

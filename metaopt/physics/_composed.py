@@ -32,8 +32,14 @@ def _joined_boundary(
         return jnp.stack([a, b], axis=1).reshape(-1, *a.shape[1:])
 
     index = accepted(mix(*keep), count, f"`{type(whole).__name__}` has no boundary: its parts cover each other.")
-    x, normals = mix(parts[0].x, parts[1].x), mix(*(Points.__getattribute__(p, "normals") for p in parts))
+    x, normals = mix(parts[0].x, parts[1].x), mix(_outward(parts[0]), _outward(parts[1]))
     return Points(x[index], normals[index])
+
+
+def _outward(points: Points) -> Float[Array, "n d"]:
+    """The normals, which points of a boundary have."""
+    assert points.normals is not None
+    return points.normals
 
 
 class Union(AbstractDomain):
@@ -96,7 +102,7 @@ class Difference(AbstractDomain):
 
     def boundary(self, count: int, *, key: PRNGKeyArray, sampler: AbstractSampler) -> Points:
         a, b = _two_boundaries(self.first, self.second, count, key, sampler)
-        hole = Points(b.x, None if b.normals is None else -b.normals)
+        hole = Points(b.x, -_outward(b))
         return _joined_boundary(self, (a, hole), (self.second.level(a.x) > 0, self.first.level(b.x) < 0), count)
 
 

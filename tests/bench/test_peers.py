@@ -160,7 +160,7 @@ def test_script_runs_isolated_with_its_arguments(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.bench
 def test_opifex_scripts_run_small() -> None:
-    python = _peers.opifex()
+    python = _peers.interpreter("opifex")
     small = "--tasks 2 --truncation 4 --horizon 8 --hidden 4 --scan 2 --blocks 1 --seconds 0.01".split()
     result = _peers.run(python, "opifex_throughput.py", *small, timeout=300)
     assert result["version"] == "0.2.0"
