@@ -1,5 +1,6 @@
 """Starts from solved problems against cold starts, with the same tuned solver."""
 
+import abc
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import jax.tree_util as jtu
 import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
@@ -17,6 +19,9 @@ from .._core import AbstractAlgorithm, from_optax, minimize
 from ..evaluate import BASELINES, report
 from ..evaluate._text import cell
 from ..fewshot import AbstractPredictor, GaussianProcess, KernelRidge, NearestNeighbor, WarmStart
+from ..scf import Switching, System, unroll
+from ..scf._guess import initial, natural
+from ..scf._operator import loewdin
 from ..tasks._common import rotation
 from .base import Claim, Report
 
@@ -29,28 +34,31 @@ _TUNING_BUDGET = 500
 _TESTS = 24
 _TUNING = 8
 _RIDGE = 1e-6
+_CYCLES = 25
 _CLAIMED = "kernel ridge"
 _PICTURE = Path("runs", "warm-start.png")
 
 _Data = PyTree
+_Problem = PyTree
+
+
+class _Run(NamedTuple):
+    """Steps until the value of each target, and where the last one was met."""
+
+    steps: Int[Array, " targets"]
+    params: Array
 
 
 @dataclasses.dataclass(frozen=True)
-class _Family:
+class _AbstractFamily(abc.ABC):
     """Problems that differ in a few numbers, their features; all else is drawn once per seed.
 
-    - `draw`: the data that all problems of a seed share.
-    - `value`: what is minimized: of parameters, features, and those data.
-    - `cold`: where a cold start is, given the data.
     - `low`, `high`: the range of each feature.
     - `known`: how many problems are in memory before the first that is counted.
     - `in_order`: whether problems come in the order of their (one) feature, as of time.
     """
 
     name: str
-    draw: Callable[..., _Data]
-    value: Callable[[Array, Array, _Data], Float[Array, ""]]
-    cold: Callable[[_Data], Array]
     low: tuple[float, ...]
     high: tuple[float, ...]
     known: int
@@ -60,7 +68,159 @@ class _Family:
         low, high = jnp.asarray(self.low), jnp.asarray(self.high)
         if self.in_order:
             return jnp.linspace(low, high, count)
-        return low + (high - low) * jr.uniform(key, (count, low.size))
+        return low[None] + (high - low)[None] * jr.uniform(key, (count, low.size))
+
+    @abc.abstractmethod
+    def drawn(self, *, key: PRNGKeyArray) -> _Data:
+        """What all problems of a seed share."""
+
+    @abc.abstractmethod
+    def problems(self, features: Float[Array, "n d"]) -> _Problem:
+        """Arrays that tell problems apart, with a leading axis."""
+
+    @abc.abstractmethod
+    def cold(self, problem: _Problem, data: _Data) -> Array:
+        """Where a cold start is."""
+
+    @abc.abstractmethod
+    def value(self, params: Array, problem: _Problem, data: _Data) -> Float[Array, ""]:
+        """What is minimized."""
+
+    @abc.abstractmethod
+    def minimum(self, problem: _Problem, data: _Data) -> Float[Array, ""]:
+        """The lowest value, from the cold start."""
+
+    @abc.abstractmethod
+    def run(
+        self, solver: Any, start: Array, problem: _Problem, data: _Data, levels: Array, budget: int = _BUDGET
+    ) -> _Run:
+        """Run until the lowest of the levels is met; `budget` steps stand for never."""
+
+    @abc.abstractmethod
+    def best_solver(self) -> tuple[Any, dict[str, Any]]:
+        """The solver with the fewest median steps from cold starts, on problems for nothing else; and how all did."""
+
+    def levels(self, problem: _Problem, data: _Data) -> Float[Array, " targets"]:
+        """Values at which a share of the way from the cold start to the minimum is left."""
+        cold, low = self.value(self.cold(problem, data), problem, data), self.minimum(problem, data)
+        return low + jnp.asarray(_TARGETS) * (cold - low)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Smooth(_AbstractFamily):
+    """Functions with gradients.
+
+    - `draw`: the data.
+    - `function`: of parameters, features and data.
+    - `begin`: where a cold start is, given the data.
+    """
+
+    draw: Callable[..., _Data] = dataclasses.field(kw_only=True)
+    function: Callable[[Array, Array, _Data], Float[Array, ""]] = dataclasses.field(kw_only=True)
+    begin: Callable[[_Data], Array] = dataclasses.field(kw_only=True)
+
+    def drawn(self, *, key: PRNGKeyArray) -> _Data:
+        return self.draw(key=key)
+
+    def problems(self, features: Float[Array, "n d"]) -> _Problem:
+        return features
+
+    def cold(self, problem: _Problem, data: _Data) -> Array:
+        del problem
+        return self.begin(data)
+
+    def value(self, params: Array, problem: _Problem, data: _Data) -> Float[Array, ""]:
+        return self.function(params, problem, data)
+
+    def minimum(self, problem: _Problem, data: _Data) -> Float[Array, ""]:
+        exact, cold = _lbfgs(jnp.asarray(0.9)), self.begin(data)
+        return minimize(
+            lambda x: self.function(x, problem, data), exact, cold, steps=10 * _BUDGET, tolerance=1e-7
+        ).value
+
+    def run(
+        self, solver: Any, start: Array, problem: _Problem, data: _Data, levels: Array, budget: int = _BUDGET
+    ) -> _Run:
+        def look(params: Array) -> tuple[Array, Array]:
+            return jax.value_and_grad(self.function)(params, problem, data)
+
+        def go_on(carry: Any) -> Array:
+            (value, _), _, _, step, _ = carry
+            return (step < budget) & ~(value <= levels[-1]) & jnp.isfinite(value)
+
+        def body(carry: Any) -> Any:
+            (value, grads), state, params, step, met = carry
+            state, params = solver.step(state, params, grads, value=value)
+            seen = look(params)
+            return seen, state, params, step + 1, jnp.where(seen[0] <= levels, jnp.minimum(met, step + 1), met)
+
+        seen, step = look(start), jnp.asarray(0)
+        met = jnp.where(seen[0] <= levels, step, budget)
+        _, _, params, _, met = jax.lax.while_loop(go_on, body, (seen, solver.init(start), start, step, met))
+        return _Run(met, params)
+
+    def best_solver(self) -> tuple[Any, dict[str, Any]]:
+        key = jr.key(1000)
+        data, features = self.draw(key=key), self.features(_TUNING, key=jr.fold_in(key, 1))
+        row: dict[str, Any] = {"family": self.name}
+        best: tuple[float, str, Any] = (np.inf, "", None)
+        for name, (make, rates) in _SOLVERS.items():
+            steps = np.asarray(_tune(self, make, jnp.asarray(rates), features, data))
+            at = int(np.argmin(steps))
+            row[name] = float(steps[at]) if steps[at] < _TUNING_BUDGET else f"> {_TUNING_BUDGET}"
+            row[f"{name}: rate"] = float(rates[at])
+            best = min(best, (float(steps[at]), name, make(jnp.asarray(rates[at]))), key=lambda found: found[0])
+        return best[2], row | {"chosen": best[1]}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Geometries(_AbstractFamily):
+    """Self-consistent fields of a molecule of three atoms, with two distances (Angstrom) and the angle (degrees) for
+    features. Parameters are densities in the symmetrically orthonormalized basis, and steps are cycles."""
+
+    atoms: str = "OHH"
+    basis: str = "cc-pvdz"
+
+    def _systems(self, features: Float[np.ndarray, "n d"]) -> System:
+        first, second, angle = np.asarray(features).T
+        turn, zero = np.deg2rad(angle), np.zeros_like(first)
+        ends = [np.stack([first, zero, zero], -1), np.stack([second * np.cos(turn), second * np.sin(turn), zero], -1)]
+        positions = np.stack([np.zeros_like(ends[0]), *ends], axis=1)
+        molecule = [(atom, tuple(at)) for atom, at in zip(self.atoms, positions[0].tolist(), strict=True)]
+        return System.geometries(molecule, positions, basis=self.basis)
+
+    def drawn(self, *, key: PRNGKeyArray) -> _Data:
+        """What is static in all systems."""
+        del key
+        middle = np.asarray([[(a + b) / 2 for a, b in zip(self.low, self.high, strict=True)]])
+        return eqx.filter(self._systems(middle), eqx.is_array, inverse=True)
+
+    def problems(self, features: Float[Array, "n d"]) -> _Problem:
+        return eqx.filter(self._systems(np.asarray(features)), eqx.is_array)
+
+    def cold(self, problem: _Problem, data: _Data) -> Array:
+        operator, root, _ = loewdin(eqx.combine(problem, data))
+        return initial(operator, root, None)
+
+    def value(self, params: Array, problem: _Problem, data: _Data) -> Float[Array, ""]:
+        operator, _, _ = loewdin(eqx.combine(problem, data))
+        return operator.fock(natural(params, operator.system.counts))[1]
+
+    def minimum(self, problem: _Problem, data: _Data) -> Float[Array, ""]:
+        return unroll(eqx.combine(problem, data), Switching(), cycles=_CYCLES).energies[-1]
+
+    def run(
+        self, solver: Any, start: Array, problem: _Problem, data: _Data, levels: Array, budget: int = _BUDGET
+    ) -> _Run:
+        system: System = eqx.combine(problem, data)
+        operator, root, _ = loewdin(system)
+        seen = unroll(system, solver, cycles=_CYCLES, guess=operator.out_of(start))
+        met = seen.energies[:, None] <= levels[None]
+        steps = jnp.where(jnp.any(met, axis=0), jnp.argmax(met, axis=0), budget)
+        return _Run(steps, root @ seen.density @ root)
+
+    def best_solver(self) -> tuple[Any, dict[str, Any]]:
+        return Switching(), {"family": self.name, "chosen": "ADIIS, then CDIIS: the default of `scf.solve`"}
 
 
 def _drifting(*, key: PRNGKeyArray) -> _Data:
@@ -109,34 +269,37 @@ def _energy(u: Array, z: Array, data: _Data) -> Float[Array, ""]:
     return h * (0.5 * jnp.sum(conductivity * slopes**2) + jnp.sum(jnp.exp(z[1]) * u**4 / 4 - source * u))
 
 
-_FAMILIES = (
-    _Family(
+_FAMILIES: tuple[_AbstractFamily, ...] = (
+    _Smooth(
         "quadratics, drifting optimum",
-        _drifting,
-        _quadratic,
-        lambda data: jnp.zeros(data[0].shape[0]),
-        (0.0,),
-        (2.0,),
+        low=(0.0,),
+        high=(2.0,),
         known=16,
         in_order=True,
+        draw=_drifting,
+        function=_quadratic,
+        begin=lambda data: jnp.zeros(data[0].shape[0]),
     ),
-    _Family(
+    _Smooth(
         "logistic regression on digits, weight of the regularization",
-        _digit_images,
-        _logistic,
-        lambda data: jnp.zeros((data[0].shape[1] + 1, 10)),
-        (float(np.log(1e-4)),),
-        (float(np.log(1e-1)),),
+        low=(float(np.log(1e-4)),),
+        high=(float(np.log(1e-1)),),
         known=10,
+        draw=_digit_images,
+        function=_logistic,
+        begin=lambda data: jnp.zeros((data[0].shape[1] + 1, 10)),
     ),
-    _Family(
+    _Smooth(
         "nonlinear reaction-diffusion, contrast, reaction and source",
-        _medium,
-        _energy,
-        lambda data: jnp.zeros(data.size - 1),
-        (-1.0, 0.0, 0.3),
-        (1.0, 4.0, 0.7),
+        low=(-1.0, 0.0, 0.3),
+        high=(1.0, 4.0, 0.7),
         known=32,
+        draw=_medium,
+        function=_energy,
+        begin=lambda data: jnp.zeros(data.size - 1),
+    ),
+    _Geometries(
+        "self-consistent fields of water, distances and angle", low=(0.85, 0.85, 95.0), high=(1.1, 1.1, 115.0), known=32
     ),
 )
 
@@ -161,61 +324,25 @@ _PREDICTORS: dict[str, Callable[[], AbstractPredictor]] = {
 }
 
 
-class _Run(NamedTuple):
-    """Steps until the value of each target, and where the last one was met."""
-
-    steps: Int[Array, " targets"]
-    params: Array
-
-
-def _solve(family: _Family, solver: Any, start: Array, z: Array, data: _Data, levels: Array, budget: int) -> _Run:
-    """Run until the lowest of the levels is met; `budget` steps stand for never."""
-
-    def look(params: Array) -> tuple[Array, Array]:
-        return jax.value_and_grad(family.value)(params, z, data)
-
-    def go_on(carry: Any) -> Array:
-        (value, _), _, _, step, _ = carry
-        return (step < budget) & ~(value <= levels[-1]) & jnp.isfinite(value)
-
-    def body(carry: Any) -> Any:
-        (value, grads), state, params, step, met = carry
-        state, params = solver.step(state, params, grads, value=value)
-        seen = look(params)
-        return seen, state, params, step + 1, jnp.where(seen[0] <= levels, jnp.minimum(met, step + 1), met)
-
-    seen, step = look(start), jnp.asarray(0)
-    met = jnp.where(seen[0] <= levels, step, budget)
-    _, _, params, _, met = jax.lax.while_loop(go_on, body, (seen, solver.init(start), start, step, met))
-    return _Run(met, params)
-
-
-def _levels(family: _Family, z: Array, data: _Data) -> Float[Array, " targets"]:
-    """Values at which a share of the way from the cold start to the minimum is left."""
-    cold, exact = family.cold(data), _lbfgs(jnp.asarray(0.9))
-    found = minimize(lambda x: family.value(x, z, data), exact, cold, steps=10 * _BUDGET, tolerance=1e-7)
-    return found.value + jnp.asarray(_TARGETS) * (family.value(cold, z, data) - found.value)
-
-
 @eqx.filter_jit
 def _cold_runs(
-    family: _Family, solver: Any, features: Float[Array, "n d"], data: _Data
+    family: _AbstractFamily, solver: Any, problems: _Problem, data: _Data
 ) -> tuple[Float[Array, "n targets"], _Run]:
-    def one(z: Array) -> tuple[Array, _Run]:
-        levels = _levels(family, z, data)
-        return levels, _solve(family, solver, family.cold(data), z, data, levels, _BUDGET)
+    def one(problem: _Problem) -> tuple[Array, _Run]:
+        levels = family.levels(problem, data)
+        return levels, family.run(solver, family.cold(problem, data), problem, data, levels)
 
-    return jax.lax.map(one, features)
+    return jax.lax.map(one, problems)
 
 
 @eqx.filter_jit
-def _tune(family: _Family, make: Callable[..., Any], rates: Array, features: Array, data: _Data) -> Array:
+def _tune(family: _Smooth, make: Callable[..., Any], rates: Array, features: Array, data: _Data) -> Array:
     """The median steps to the target with each rate."""
-    levels = jax.lax.map(lambda z: _levels(family, z, data), features)
+    levels = jax.lax.map(lambda z: family.levels(z, data), features)
 
     def one(rate: Array) -> Array:
         def steps(z: Array, level: Array) -> Array:
-            return _solve(family, make(rate), family.cold(data), z, data, level, _TUNING_BUDGET).steps[-1]
+            return family.run(make(rate), family.cold(z, data), z, data, level, _TUNING_BUDGET).steps[-1]
 
         return jnp.median(jax.vmap(steps)(features, levels))
 
@@ -230,7 +357,9 @@ class _Warm(NamedTuple):
     similarity: Float[Array, " n"]
 
 
-def _known(family: _Family, predictor: AbstractPredictor, features: Array, params: Array, capacity: int) -> WarmStart:
+def _known(
+    family: _AbstractFamily, predictor: AbstractPredictor, features: Array, params: Array, capacity: int
+) -> WarmStart:
     """A memory of solved problems, with scales found from these."""
     scales = jnp.asarray(family.high) - jnp.asarray(family.low)
     memory = WarmStart(params[0], scales.size, capacity=capacity, predictor=predictor, scales=scales)
@@ -238,62 +367,62 @@ def _known(family: _Family, predictor: AbstractPredictor, features: Array, param
     return memory.tuned()
 
 
+class _Ahead(NamedTuple):
+    """Problems that are to be solved, in their order."""
+
+    features: Float[Array, "n d"]
+    problems: _Problem
+    levels: Float[Array, "n targets"]
+
+
+def _warm_run(
+    family: _AbstractFamily, solver: Any, memory: WarmStart, one: _Ahead, data: _Data
+) -> tuple[_Run, tuple[Array, Array, Array]]:
+    """Solve one problem from its guarded start."""
+    z, problem, levels = one
+    cold = family.cold(problem, data)
+    start = memory.guarded_start(z, cold, lambda x: family.value(x, problem, data))
+    run = family.run(solver, start.params, problem, data, levels)
+    return run, (run.steps, start.warm, memory.predict(z).similarity)
+
+
 @eqx.filter_jit
 def _stream(
-    family: _Family,
+    family: _AbstractFamily,
     solver: Any,
     predictor: AbstractPredictor,
     solved: tuple[Array, Array],
-    features: Array,
-    levels: Array,
+    ahead: _Ahead,
     data: _Data,
 ) -> _Warm:
     """Problems one after the other, each solved from a guarded start to the target and then remembered."""
-    memory = _known(family, predictor, *solved, capacity=len(solved[0]) + len(features))
+    memory = _known(family, predictor, *solved, capacity=len(solved[0]) + len(ahead.features))
     dynamic, static = eqx.partition(memory, eqx.is_array)
 
-    def one(dynamic: PyTree, xs: tuple[Array, Array]) -> tuple[PyTree, tuple[Array, Array, Array]]:
-        memory, (z, level) = eqx.combine(dynamic, static), xs
-        start = memory.guarded_start(z, family.cold(data), lambda x: family.value(x, z, data))
-        run = _solve(family, solver, start.params, z, data, level, _BUDGET)
-        found = run.steps, start.warm, memory.predict(z).similarity
-        return eqx.filter(memory.add(z, run.params), eqx.is_array), found
+    def one(dynamic: PyTree, ahead: _Ahead) -> tuple[PyTree, tuple[Array, Array, Array]]:
+        memory = eqx.combine(dynamic, static)
+        run, found = _warm_run(family, solver, memory, ahead, data)
+        return eqx.filter(memory.add(ahead.features, run.params), eqx.is_array), found
 
-    return _Warm(*jax.lax.scan(one, dynamic, (features, levels))[1])
+    return _Warm(*jax.lax.scan(one, dynamic, ahead)[1])
 
 
 @eqx.filter_jit
 def _sparse_memories(
-    family: _Family, solver: Any, solved: tuple[Array, Array], sizes: Array, features: Array, levels: Array, data: _Data
+    family: _AbstractFamily, solver: Any, solved: tuple[Array, Array], sizes: Array, ahead: _Ahead, data: _Data
 ) -> _Warm:
-    """The same with memories that hold a few of the solved problems only, and trust all of them."""
+    """The same with memories that hold a few of the solved problems only, and trust all of them; for each size, the
+    problems in their order."""
     latest_first = tuple(x[::-1] for x in solved)
     memory = _known(family, KernelRidge(_RIDGE), *latest_first, capacity=len(solved[0]))
     memory = eqx.tree_at(lambda x: x.threshold, memory, jnp.zeros(()))
 
-    def one(xs: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        size, z, level = xs
+    def one(size: Array, ahead: _Ahead) -> tuple[Array, Array, Array]:
         few = eqx.tree_at(lambda x: x.count, memory, size.astype(memory.count.dtype))
-        start = few.guarded_start(z, family.cold(data), lambda x: family.value(x, z, data))
-        run = _solve(family, solver, start.params, z, data, level, _BUDGET)
-        return run.steps, start.warm, few.predict(z).similarity
+        return _warm_run(family, solver, few, ahead, data)[1]
 
-    return _Warm(*jax.lax.map(one, (sizes, features, levels)))
-
-
-def _best_solver(family: _Family) -> tuple[str, Any, dict[str, Any]]:
-    """The solver and rate with the fewest median steps from cold starts, on problems for nothing else."""
-    key = jr.key(1000)
-    data, features = family.draw(key=key), family.features(_TUNING, key=jr.fold_in(key, 1))
-    row: dict[str, Any] = {"family": family.name}
-    best: tuple[float, str, Any] = (np.inf, "", None)
-    for name, (make, rates) in _SOLVERS.items():
-        steps = np.asarray(_tune(family, make, jnp.asarray(rates), features, data))
-        at = int(np.argmin(steps))
-        row[name] = float(steps[at]) if steps[at] < _TUNING_BUDGET else f"> {_TUNING_BUDGET}"
-        row[f"{name}: rate"] = float(rates[at])
-        best = min(best, (float(steps[at]), name, make(jnp.asarray(rates[at]))), key=lambda found: found[0])
-    return best[1], best[2], row
+    found = jax.lax.map(lambda size: jax.lax.map(lambda each: one(size, each), ahead), sizes)
+    return _Warm(*(x.reshape(-1, *x.shape[2:]) for x in found))
 
 
 class _Outcome(NamedTuple):
@@ -315,24 +444,23 @@ class _Outcome(NamedTuple):
         return self.warm + 1 - self.cold
 
 
-def _measure(family: _Family, solver: Any) -> tuple[dict[str, _Outcome], _Outcome]:
+def _measure(family: _AbstractFamily, solver: Any) -> tuple[dict[str, _Outcome], _Outcome]:
     """Each predictor on the stream of each seed; and memories of all sizes."""
     found: dict[str, list[_Outcome]] = {name: [] for name in _PREDICTORS}
     sparse = []
     for seed in range(_SEEDS):
         data_key, features_key = jr.split(jr.key(seed))
-        data = family.draw(key=data_key)
+        data = family.drawn(key=data_key)
         features = family.features(family.known + _TESTS, key=features_key)
-        levels, cold = _cold_runs(family, solver, features, data)
+        problems = family.problems(features)
+        levels, cold = _cold_runs(family, solver, problems, data)
         pairs = features[: family.known], cold.params[: family.known]
-        after, levels, steps = (x[family.known :] for x in (features, levels, cold.steps))
+        ahead, steps = jtu.tree_map(lambda x: x[family.known :], (_Ahead(features, problems, levels), cold.steps))
         for name, make in _PREDICTORS.items():
-            warm = _stream(family, solver, make(), pairs, after, levels, data)
-            found[name].append(_outcome(steps, warm))
+            found[name].append(_outcome(steps, _stream(family, solver, make(), pairs, ahead, data)))
         sizes = jnp.asarray(np.unique(np.geomspace(1, family.known, 6).astype(int)))
-        grid = [jnp.repeat(x, sizes.size, axis=0) for x in (after, levels, steps)]
-        warm = _sparse_memories(family, solver, pairs, jnp.tile(sizes, len(after)), grid[0], grid[1], data)
-        sparse.append(_outcome(grid[2], warm))
+        warm = _sparse_memories(family, solver, pairs, sizes, ahead, data)
+        sparse.append(_outcome(jnp.tile(steps, (sizes.size, 1)), warm))
     return {name: _joined(outcomes) for name, outcomes in found.items()}, _joined(sparse)
 
 
@@ -382,7 +510,7 @@ def _draw_picture(sparse: dict[str, _Outcome]) -> str:
         return 'No picture of gain over similarity: it needs `matplotlib` (`pip install "metaopt[plots]"`).'
     figure = Figure(figsize=(7.0, 4.2), layout="constrained")
     axis = figure.subplots()
-    for (name, found), color in zip(sparse.items(), ("#0072B2", "#D55E00", "#009E73"), strict=False):
+    for (name, found), color in zip(sparse.items(), ("#0072B2", "#D55E00", "#009E73", "#CC79A7"), strict=False):
         similarity, gain, (low, high) = _curve(found)
         # Where it matters, similarities are near 1.
         distance = np.maximum(1.0 - similarity, 1e-6)
@@ -410,8 +538,8 @@ def run(*, full: bool = False) -> Report:
     # Differences of a millionth of a value are not seen in single precision.
     with jax.enable_x64(True):
         for family in _FAMILIES:
-            solver_name, solver, row = _best_solver(family)
-            tuning.append(row | {"chosen": solver_name})
+            solver, row = family.best_solver()
+            tuning.append(row)
             outcomes, sparse[family.name] = _measure(family, solver)
             rows += _rows(family.name, outcomes)
             claimed[family.name] = outcomes[_CLAIMED]

@@ -1,7 +1,9 @@
 """Meta-training on families that come one after the other."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -104,6 +106,8 @@ def continual(
     importance_samples: int = 0,
     names: Sequence[str] | None = None,
     test_tasks: int = 100,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
     key: PRNGKeyArray,
     progress: bool = True,
 ) -> ContinualResult:
@@ -134,6 +138,8 @@ def continual(
         alike. Those of several families are added up.
     - `names`: of the families, for the table.
     - `test_tasks`: held-out tasks of each family that losses are means over.
+    - `checkpoint`: a folder, which is made if needed, with a checkpoint of [`metaopt.meta_train`][] for each family.
+    - `resume`: go on from what is in that folder. The result has the same bits as that of a run without interruption.
     - `key`: the key of the run.
     - `progress`: whether to show progress bars.
 
@@ -144,7 +150,8 @@ def continual(
     **Raises:**
 
     - `ValueError`: if there is no family, `memory`, `anchor` or `importance_samples` is negative, `share` not between
-        0 and 1, or there are more or fewer names than families.
+        0 and 1, there are more or fewer names than families, or for `resume` without `checkpoint`.
+    - `OSError`, [`metaopt.CheckpointError`][]: as [`metaopt.meta_train`][].
     """
     names = tuple(f"family {i + 1}" for i in range(len(families))) if names is None else tuple(names)
     if not families:
@@ -156,6 +163,11 @@ def continual(
             raise ValueError(f"`{name}` must not be negative, but {given} was given.")
     if share is not None and not 0 < share < 1:
         raise ValueError(f"`share` must be between 0 and 1, but {share} was given.")
+    if resume and checkpoint is None:
+        raise ValueError("`resume=True` needs the folder `checkpoint` to resume from.")
+    folder = None if checkpoint is None else Path(checkpoint)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     train_key, test_key, keep_key, weigh_key = jr.split(key, 4)
     tested = problem.horizon.longest
 
@@ -177,6 +189,8 @@ def continual(
             outer=held,
             steps=steps,
             key=jr.fold_in(train_key, index),
+            checkpoint=None if folder is None else folder / f"family-{index + 1}.metaopt",
+            resume=resume,
             progress=progress,
         )
         learner = result.learner

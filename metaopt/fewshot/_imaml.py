@@ -24,7 +24,8 @@ class IMAML(AbstractMethod):
     **Arguments:**
 
     - `inner`: the algorithm that minimizes, any; by default gradient descent with rate 0.01. It is not trained.
-    - `strength`: $\lambda$.
+    - `strength`: $\lambda$. Where it is below the most negative curvature at the end of the inner loop, conjugate gradients
+        may fail; such tasks are left out of the meta-gradient and counted.
     - `steps`: how many steps the minimization has. The meta-gradient is as exact as it is converged.
     - `tasks`: how many tasks make one meta-gradient.
     - `tolerance`, `max_steps`: of conjugate gradients.
@@ -46,7 +47,7 @@ class IMAML(AbstractMethod):
     """
 
     inner: AbstractAlgorithm[Any, Any, Any] | None = None
-    strength: float = eqx.field(static=True, default=1.0)
+    strength: float = eqx.field(static=True, default=2.0)
     steps: int = eqx.field(static=True, default=25)
     tasks: int = eqx.field(static=True, default=25)
     tolerance: float = eqx.field(static=True, default=1e-5)

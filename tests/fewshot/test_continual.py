@@ -157,6 +157,17 @@ def test_the_first_family_is_plain_meta_training():
     assert result.backward_transfer == result.forward_transfer == 0
 
 
+def test_a_resumed_stream_has_the_same_bits(tmp_path):
+    options = {"memory": 8, "steps": 3, "checkpoint": tmp_path / "stream"}
+    whole = _run(**options)
+    (tmp_path / "stream" / "family-2.metaopt").unlink()
+    resumed = _run(**options, resume=True)
+    np.testing.assert_array_equal(resumed.learner.initial, whole.learner.initial)
+    np.testing.assert_array_equal(resumed.losses, whole.losses)
+    # The first family was not trained on again.
+    assert resumed.stages[0].compile_seconds == 0 < resumed.stages[1].compile_seconds
+
+
 def test_transfers_are_those_of_the_definitions():
     losses = np.exp(-np.asarray([[0.0, 0.5, 1.0], [3.0, 0.7, 1.0], [2.0, 4.0, 1.5], [2.5, 3.0, 5.0]]))
     learner = metaopt.Learner(SGD)
@@ -177,6 +188,7 @@ def test_transfers_are_those_of_the_definitions():
         ({"memory": -1}, "`memory` must not be negative"),
         ({"anchor": -1.0}, "`anchor` must not be negative"),
         ({"share": 1.0, "memory": 4}, "`share` must be between 0 and 1"),
+        ({"resume": True}, "`resume=True` needs the folder"),
     ],
 )
 def test_errors(options, text):
