@@ -76,6 +76,7 @@ def _in_sequence(method: str, seed: int, steps: int) -> _Found:
         names=_NAMES,
         test_tasks=_TESTS,
         key=jr.key(seed),
+        progress=False,
         **options,
     )
     return _Found(_tested(found.learner, seed), found, sum(stage.seconds for stage in found.stages))
@@ -91,6 +92,7 @@ def _jointly(seed: int, steps: int) -> _Found:
         outer=_outer(),
         steps=len(_NAMES) * steps,
         key=jr.key(seed),
+        progress=False,
     )
     return _Found(_tested(result.learner, seed), None, result.seconds)
 

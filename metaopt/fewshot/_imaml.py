@@ -24,8 +24,8 @@ class IMAML(AbstractMethod):
     **Arguments:**
 
     - `inner`: the algorithm that minimizes, any; by default gradient descent with rate 0.01. It is not trained.
-    - `strength`: $\lambda$. Where it is below the most negative curvature at the end of the inner loop, conjugate gradients
-        may fail; such tasks are left out of the meta-gradient and counted.
+    - `strength`: $\lambda$. Where the most negative curvature at the end of the inner loop exceeds it, conjugate
+        gradients may fail; such tasks are left out of the meta-gradient, and counted.
     - `steps`: how many steps the minimization has. The meta-gradient is as exact as it is converged.
     - `tasks`: how many tasks make one meta-gradient.
     - `tolerance`, `max_steps`: of conjugate gradients.
