@@ -299,6 +299,7 @@ DEFAULT: Registry = Registry.of(
             "reptile": "metaopt.fewshot:Reptile",
             "trajectory_meta": "metaopt.fewshot:TrajectoryMeta",
             "probabilistic_maml": "metaopt.fewshot:ProbabilisticMAML",
+            "proto_maml": "metaopt.fewshot:ProtoMAML",
         },
         Mesh: {
             "mesh": "metaopt.sharding:make_mesh",

@@ -21,8 +21,8 @@ class AbstractStart(eqx.Module):
     """A distribution of starts, learned in the place of one: the `initial` of a [`metaopt.Learner`][]."""
 
     @abc.abstractmethod
-    def draw(self, *, key: PRNGKeyArray) -> PyTree:
-        """Draw parameters to start from, differentiably."""
+    def draw(self, task: AbstractTask[Any, Any], *, key: PRNGKeyArray) -> PyTree:
+        """Draw parameters from which a task starts, differentiably."""
 
 
 class Learner(eqx.Module):
@@ -37,7 +37,7 @@ class Learner(eqx.Module):
     def start(self, task: AbstractTask[Any, Any], *, key: PRNGKeyArray) -> PyTree:
         """Where an inner loop starts: the learned initialization if there is one, else the task's own draw."""
         if isinstance(self.initial, AbstractStart):
-            return self.initial.draw(key=key)
+            return self.initial.draw(task, key=key)
         return task.init(key=key) if self.initial is None else self.initial
 
 

@@ -21,6 +21,7 @@ from ._only_parts import OnlyParts as OnlyParts
 from ._per_parameter_sgd import PerParameterSGD as PerParameterSGD
 from ._predictor import AbstractPredictor as AbstractPredictor, Weights as Weights
 from ._probabilistic_maml import ProbabilisticMAML as ProbabilisticMAML
+from ._proto_maml import ProtoMAML as ProtoMAML, PrototypeStart as PrototypeStart
 from ._reptile import Reptile as Reptile
 from ._reservoir import Reservoir as Reservoir
 from ._trajectory_meta import TrajectoryMeta as TrajectoryMeta

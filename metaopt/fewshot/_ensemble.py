@@ -60,7 +60,8 @@ class GaussianStart(AbstractStart):
     mixing: Mixing
     members: int = eqx.field(static=True)
 
-    def draw(self, *, key: PRNGKeyArray) -> Ensemble:
+    def draw(self, task: AbstractTask[Any, Any], *, key: PRNGKeyArray) -> Ensemble:
+        del task
         leaves, structure = jtu.tree_flatten(self.mean)
         keys = jtu.tree_unflatten(structure, list(jr.split(key, len(leaves))))
 

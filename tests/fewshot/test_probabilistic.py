@@ -34,7 +34,7 @@ def _start(family, members, scale=0.3):
 
 def test_starts_have_the_distribution():
     start = _start(FAMILY, 4000, scale=0.3)
-    drawn = start.draw(key=jr.key(2))
+    drawn = start.draw(FAMILY.sample(key=jr.key(0)), key=jr.key(2))
     for mean, members in zip(jtu.tree_leaves(start.mean), jtu.tree_leaves(drawn.members), strict=True):
         np.testing.assert_allclose(jnp.mean(members, 0), mean, atol=0.03)
         np.testing.assert_allclose(jnp.std(members, 0), 0.3, rtol=0.06)
@@ -59,7 +59,7 @@ def test_no_step_changes_the_mixing(name):
 
 def test_the_score_of_a_regression_is_that_of_the_mixture():
     task = FAMILY.sample(key=jr.key(3))
-    params = _start(FAMILY, 3).draw(key=jr.key(4))
+    params = _start(FAMILY, 3).draw(task, key=jr.key(4))
     members = [jtu.tree_map(lambda x, j=j: x[j], params.members) for j in range(3)]
     outputs = np.stack([task.outputs(member) for member in members])
     losses = np.asarray([task.loss(member, key=jr.key(0)) for member in members], float)
@@ -72,7 +72,7 @@ def test_the_score_of_a_regression_is_that_of_the_mixture():
 def test_the_score_of_a_classification_is_that_of_the_mean_probability():
     family = FewShot(Glyphs(size=8), ways=3, shots=1, queries=2, architecture="dense", hidden=(4,))
     task = family.sample(key=jr.key(3))
-    params = _start(family, 3).draw(key=jr.key(4))
+    params = _start(family, 3).draw(task, key=jr.key(4))
     losses = eqx.filter_vmap(lambda member: task.loss(member, key=jr.key(0)))(params.members)
     chances = jnp.tensordot(
         jax.nn.softmax(-2.0 * losses), jax.nn.softmax(eqx.filter_vmap(task.logits)(params.members)), 1
