@@ -26,6 +26,8 @@ from ..fewshot import (
     MetaSGD,
     OnlyParts,
     PerParameterSGD,
+    ProtoMAML,
+    PrototypeStart,
     Reptile,
     TrajectoryMeta,
 )
@@ -190,6 +192,7 @@ def _recipes(head: str) -> dict[str, _Recipe]:
         "FOMAML": _Recipe(FOMAML(_sgd(0.03), 5, 4), 5),
         "ANIL": _Recipe(ANIL(head, _sgd(0.1), 5, 4), 5),
         "Meta-SGD": _Recipe(MetaSGD(0.03, 5, 4), 5),
+        "ProtoMAML": _Recipe(ProtoMAML(0.01, 3, 4), 3),
         "iMAML": _Recipe(IMAML(_sgd(0.1), 0.5, 8, 4, max_steps=3), 8),
         "Reptile": _Recipe(Reptile(_sgd(0.1), 5, 4), 5),
         "TrajectoryMeta": _Recipe(TrajectoryMeta(PerParameterSGD(0.03), 5, tasks=4), 5),
@@ -198,7 +201,9 @@ def _recipes(head: str) -> dict[str, _Recipe]:
 
 def _meta_train(recipe: _Recipe, problem: _Problem, shots: int, start: PyTree) -> Learner:
     setup = recipe.method.setup(problem.family("train", shots, 5), key=jr.key(0))
-    learner = eqx.tree_at(lambda learner: learner.initial, setup.learner, start)
+    initial = setup.learner.initial
+    begin = dataclasses.replace(initial, network=start) if isinstance(initial, PrototypeStart) else start
+    learner = Learner(setup.learner.algorithm, begin)
     outer = clipped_adam(recipe.rate)
     options: dict[str, Any] = {"estimator": setup.estimator, "outer": outer, "steps": problem.meta_steps}
     return meta_train(learner, setup.problem, key=jr.key(1), progress=False, **options).learner
