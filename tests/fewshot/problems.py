@@ -5,7 +5,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 import metaopt
-from metaopt.tasks import DenseNetwork, SinusoidsTask
+from metaopt.tasks import DenseNetwork, FewShotTask, SinusoidsTask
 
 
 class LinearRegression(metaopt.AbstractLossTask[Array]):
@@ -34,6 +34,15 @@ class LinearRegressions(metaopt.AbstractTaskFamily):
         rows = jr.normal(keys[0], (2, 6, 3))
         targets = rows @ jr.normal(keys[1], (3,)) + 0.1 * jr.normal(keys[2], (2, 6))
         return LinearRegression(rows[0], targets[0], rows[1], targets[1])
+
+
+class Blobs(metaopt.AbstractTaskFamily):
+    """Classification of points near one of three places."""
+
+    def sample(self, *, key: PRNGKeyArray) -> FewShotTask:
+        places, noise = jr.split(key)
+        points = jr.normal(places, (3, 1, 5)) + 0.3 * jr.normal(noise, (3, 6, 5))
+        return FewShotTask(DenseNetwork((5, 6, 3), "tanh"), points[:, :2], points[:, 2:])
 
 
 class Slope(metaopt.AbstractLossTask[Array]):

@@ -15,7 +15,9 @@ from scipy.stats import norm
 import metaopt
 from metaopt import fewshot
 from metaopt.fewshot import EnsembleFamily, EnsembleTask, GaussianStart, Mixing, ProbabilisticMAML
-from metaopt.tasks import AbstractNetwork, AbstractRegressionTask, FewShot, Glyphs, Quadratics, Sinusoids
+from metaopt.tasks import AbstractNetwork, AbstractRegressionTask, Quadratics, Sinusoids
+
+from .problems import Blobs
 
 
 FAMILY = Sinusoids(shots=5, queries=7, hidden=(4,))
@@ -70,14 +72,14 @@ def test_the_score_of_a_regression_is_that_of_the_mixture():
 
 
 def test_the_score_of_a_classification_is_that_of_the_mean_probability():
-    family = FewShot(Glyphs(size=8), ways=3, shots=1, queries=2, architecture="dense", hidden=(4,))
+    family = Blobs()
     task = family.sample(key=jr.key(3))
     params = _start(family, 3).draw(task, key=jr.key(4))
     losses = eqx.filter_vmap(lambda member: task.loss(member, key=jr.key(0)))(params.members)
     chances = jnp.tensordot(
         jax.nn.softmax(-2.0 * losses), jax.nn.softmax(eqx.filter_vmap(task.logits)(params.members)), 1
     )
-    wanted = -jnp.mean(jnp.log(chances[jnp.arange(6), task.labels]))
+    wanted = -jnp.mean(jnp.log(chances[jnp.arange(12), task.labels]))
     np.testing.assert_allclose(EnsembleTask(task).measure(params, key=jr.key(0)), wanted, rtol=1e-4)
 
 
@@ -124,7 +126,7 @@ def test_calibration_tells_who_is_too_sure(scale, calibrated):
 
 
 def test_calibration_of_a_classification():
-    family = FewShot(Glyphs(size=8), ways=3, shots=1, queries=2, architecture="dense", hidden=(4,))
+    family = Blobs()
     found = fewshot.calibration(
         metaopt.Learner(SGD, _start(family, 2)), family, steps=1, tasks=60, levels=3, key=jr.key(0)
     )

@@ -8,16 +8,9 @@ import pytest
 import metaopt
 from metaopt import fewshot
 from metaopt.fewshot import ProtoMAML
-from metaopt.tasks import DenseNetwork, FewShotTask, Sinusoids
+from metaopt.tasks import Sinusoids
 
-
-class Blobs(metaopt.AbstractTaskFamily):
-    """Three places, and points near them."""
-
-    def sample(self, *, key):
-        places, noise = jr.split(key)
-        points = jr.normal(places, (3, 1, 5)) + 0.3 * jr.normal(noise, (3, 6, 5))
-        return FewShotTask(DenseNetwork((5, 6, 3), "tanh"), points[:, :2], points[:, 2:])
+from .problems import Blobs
 
 
 FAMILY = Blobs()

@@ -100,6 +100,7 @@ def _family() -> Any:
 
 
 @pytest.mark.usefixtures("pyscf")
+@pytest.mark.slow
 def test_a_learned_guess_saves_cycles_for_unseen_turned_geometries() -> None:
     run, learned, response, unseen = _family()
     default, better = run(unseen, None, None), run(unseen, None, learned)
