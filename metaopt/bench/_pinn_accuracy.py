@@ -269,9 +269,11 @@ def run(*, full: bool = False) -> Report:
                 ratios.append(peer / row["relative L2"])
                 row |= {f"DeepXDE {version}": peer, "its best": min(theirs), "times lower": ratios[-1]}
             rows.append(row)
-    error = next(row["relative L2"] for row in rows if row["problem"] == "poisson")
-    seconds = statistics.median(reached)
-    claims = [Claim("poisson_rel_l2", error, f"lower is better; 1e-5 after {seconds:.3g} CPU s, compiling included")]
+    claims = []
+    for row in rows:
+        if row["problem"] == "poisson":
+            note = f"lower is better; 1e-5 after {statistics.median(reached):.3g} CPU s, compiling included"
+            claims.append(Claim("poisson_rel_l2", row["relative L2"], note))
     if ratios:
         note = f"of {len(PROBLEMS)} problems, of {len(ratios)} that DeepXDE was measured on; medians of {seeds} seeds"
         claims.append(Claim("at_least_as_good", sum(r >= 1 for r in ratios), note))

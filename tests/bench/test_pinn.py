@@ -105,6 +105,7 @@ def _members():
     return tasks, jtu.tree_map(lambda x: jnp.stack([x, x]), start)
 
 
+@pytest.mark.slow
 def test_steps_are_counted_to_the_target(monkeypatch):
     # Jitted functions read the target when they are traced, and no other test counts with these shapes.
     monkeypatch.setattr(_meta_pinn, "_TARGET", 0.3)
