@@ -39,15 +39,26 @@ def kovasznay(x: Any, numpy: Any = np) -> Any:
 
 
 def _l_basis(x: Points) -> Float[np.ndarray, "n k"]:
-    """Harmonic functions: those of the corner, and polynomials; and the one that goes with a right-hand side."""
+    """Harmonic functions: those of the re-entrant corner, polynomials, and one that goes with each corner."""
     r, theta = np.hypot(x[:, 0], x[:, 1]), np.mod(np.arctan2(x[:, 1], x[:, 0]), 2 * np.pi)
     k = np.arange(1, 41) * 2 / 3
     singular = r[:, None] ** k * np.sin(k * theta[:, None])
     n = np.arange(0, 21)
     z = (x[:, 0] + 1j * x[:, 1])[:, None] ** n
-    safe = np.where(r == 0, 1, r)
-    resonant = r**2 * (np.log(safe) * np.sin(2 * theta) + theta * np.cos(2 * theta))
-    return np.concatenate([singular, z.real, z.imag[:, 1:], resonant[:, None]], axis=1)
+    resonant = np.stack([_resonant(x, corner, cut) for corner, cut in _CUTS], axis=1)
+    return np.concatenate([singular, z.real, z.imag[:, 1:], resonant], axis=1)
+
+
+# Each corner, and a direction that leads out of the domain there.
+_CUTS = [((-1, -1), 225), ((0, -1), -45), ((0, 0), -45), ((1, 0), -45), ((1, 1), 45), ((-1, 1), 135)]
+
+
+def _resonant(x: Points, corner: tuple[int, int], cut: float) -> Float[np.ndarray, " n"]:
+    """Im((z - c)^2 log(z - c)): what a constant right-hand side adds at every corner."""
+    z = x[:, 0] - corner[0] + 1j * (x[:, 1] - corner[1])
+    turn = np.exp(1j * np.deg2rad(cut - 180))
+    safe = np.where(z == 0, 1, z / turn)
+    return np.imag(z**2 * (np.log(safe) + np.log(turn)))
 
 
 @ft.cache
@@ -82,7 +93,7 @@ def _allen_cahn_solution() -> Any:
     from scipy.integrate import solve_ivp
     from scipy.interpolate import BarycentricInterpolator
 
-    n = 160
+    n = 400
     j = np.arange(n + 1)
     x = np.cos(np.pi * j / n)
     c = np.where((j == 0) | (j == n), 2.0, 1.0) * (-1.0) ** j
