@@ -236,7 +236,7 @@ def ascend(
     steps: int,
     rate: float,
     repulsion: float,
-    keys: Key[Array, "total 2"],
+    keys: Key[Array, "k 2"],
 ) -> tuple[Points, tuple[Float[Array, " m"], Float[Array, " m"]]]:
     """Climb the hypervolume with all points together.
 
@@ -251,6 +251,8 @@ def ascend(
     n, d = points.shape
     dtype = points.dtype
     m = reference.shape[0]
+    # One more step, for what was best.
+    total = rounds * (steps + 1)
 
     def fresh(points: Points, values: Float[Array, "n m"], slope: Float[Array, "n m"], key: PRNGKeyArray) -> Points:
         # Of the box that a point adds, the derivatives are the faces.
@@ -273,8 +275,9 @@ def ascend(
 
     def step(state: _Ascent, inputs: tuple[Array, Key[Array, " 2"]]) -> tuple[_Ascent, None]:
         index, keys = inputs
-        first = index == 0
-        points = restore(functions, state.points, keys[0], jnp.where(first, 10, 1))
+        first, last = index == 0, index == total
+        points = jnp.where(last & (not functions.noisy), state.best, state.points)
+        points = restore(functions, points, keys[0], jnp.where(first, 10, jnp.where(last, 30, 1)))
         (values, constraints), pull = jax.vjp(lambda x: functions.evaluate(x, keys[0]), points)
         ideal, extent = known or jax.lax.cond(
             first, lambda: scale(values, constraints), lambda: (state.ideal, state.extent)
@@ -287,7 +290,7 @@ def ascend(
         volumes, slopes = jax.vmap(jax.value_and_grad(hypervolume), (0, None))(layers, reference)
         volume, slope = volumes[0], slopes[0]
         # Under noise the best would be the luckiest.
-        better = first | (volume > state.volume) | functions.noisy
+        better = first | last | (volume > state.volume) | functions.noisy
         best, volume = jnp.where(better, points, state.best), jnp.where(better, volume, state.volume)
         uphill = slope + slopes[1]
         if repulsion:
@@ -307,7 +310,6 @@ def ascend(
 
     zero = jnp.zeros((), dtype)
     start = _Ascent(points, at_rest(points), points, zero, jnp.zeros(m, dtype), jnp.ones(m, dtype))
-    # The last step only evaluates.
-    indices = jnp.arange(rounds * (steps + 1) + 1, dtype=dtype)
+    indices = jnp.arange(total + 1, dtype=dtype)
     end, _ = jax.lax.scan(step, start, (indices, keys))
     return end.best, (end.ideal, end.extent)
