@@ -168,6 +168,7 @@ DEFAULT: Registry = Registry.of(
             "guarded": "metaopt.scf:Guarded",
         },
         AbstractTask: {
+            "test_problem": "metaopt.multiobjective:make_problem",
             "pinn": "metaopt.physics:PINN",
         },
         "metaopt.physics.base:AbstractDomain": {

@@ -56,6 +56,7 @@ REQUIRED = {
     "random_weighting": {"inner": "adam"},
     "preference_conditioned": {"inner": "adam"},
     "preferred": {"inner": "quadratics"},
+    "test_problem": {"problem": "zdt1"},
     "constant": {"longest": 10},
     "log_uniform": {"shortest": 5, "longest": 10},
     "time_to_target": {"target": 0.1},

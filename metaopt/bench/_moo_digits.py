@@ -1,5 +1,6 @@
 """Accuracy, sparsity and latency of a small network on digits: a front against a sweep of weights."""
 
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -97,8 +98,8 @@ def fronts(seed: int) -> tuple[Float[Array, "n 3"], Float[Array, "n 3"], dict[st
     start = time.process_time()
     ours = jax.block_until_ready(solve(jr.key(seed))).values
     cost = time.process_time() - start
-    # A step of the first stage has two values beside its gradient, which costs about three.
-    steps = _STEPS * 5 // 3 + _ROUNDS * (_ROUND_STEPS + 2)
+    # A step of the first stage evaluates points and trials.
+    steps = 2 * _STEPS + _ROUNDS * (_ROUND_STEPS + 1) + 1
     swept = {}
     start = time.process_time()
     for rate in (1e-2, 3e-2, 1e-1):
@@ -130,9 +131,12 @@ def plot(path: str, seed: int = 0) -> None:
 
 
 def run(*, full: bool = False) -> Report:
-    """Run the benchmark; `full` takes three seeds."""
-    seeds = list(range(3 if full else 1))
+    """Run the benchmark on three seeds; `full` takes five. Seed 0, on which settings were chosen, is none of them."""
+    seeds = list(range(1, 6 if full else 4))
     rows = [fronts(seed)[2] for seed in seeds]
     ratios = [row["front"] / row["sweep"] for row in rows]
-    note = f"least of {len(seeds)} seed(s); the sweep has the best of three rates, and the same evaluations per rate"
-    return Report(seeds, rows, [Claim("hypervolume_vs_weight_sweep", min(ratios), note)])
+    note = (
+        f"median of {len(seeds)} seeds, {min(ratios):.4g} to {max(ratios):.4g}; the sweep has the best of three rates, "
+        "and the same evaluations per rate"
+    )
+    return Report(seeds, rows, [Claim("hypervolume_vs_weight_sweep", statistics.median(ratios), note)])

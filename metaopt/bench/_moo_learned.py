@@ -164,8 +164,8 @@ def _solver(tuning: Array, held_out: Array) -> dict[str, float]:
 
         return jax.lax.map(one, keys)
 
-    rates = 0.3, 1.0, 3.0
-    for steps in (20, 40, 80, 160):
+    rates = 0.3, 1.0, 3.0, 10.0
+    for steps in (10, 14, 20, 28, 40, 56, 80, 112, 160):
         shares = {rate: float(jnp.mean(found(jnp.asarray(rate), steps, tuning))) for rate in rates}
         rate = max(rates, key=lambda rate: shares[rate])
         if shares[rate] > 0.5 and jnp.mean(found(jnp.asarray(rate), steps, held_out)) > 0.5:
@@ -254,7 +254,7 @@ def run(*, full: bool = False) -> Report:
     held_out = f"least of {len(seeds)} seed(s), {_HELD_OUT} held-out problems, {_SHARE:.0%} of the exact hypervolume"
     claims = [
         Claim("pareto_set_hypervolume", min(row["ratio"] for row in rows), note),
-        Claim("gradient_evaluations_ratio", min(solver, sums), f"against the better classical way; {held_out}"),
-        Claim("gradient_evaluations_ratio_pareto_front", solver, held_out),
+        Claim("gradient_evaluations_ratio", solver, f"against `pareto_front`, trials not counted; {held_out}"),
+        Claim("gradient_evaluations_ratio_weighted_sums", sums, f"against the best tuned rule on sums; {held_out}"),
     ]
     return Report(seeds, [*rows, *found], claims)

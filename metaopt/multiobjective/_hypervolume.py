@@ -5,19 +5,33 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 
-def _in_the_plane(points: Float[Array, "n 2"]) -> Float[Array, ""]:
-    """The area between the origin and points with nonpositive coordinates."""
+def _stairs(
+    x: Float[Array, " n"], y: Float[Array, " n"], inside: Bool[Array, "k n"]
+) -> tuple[Float[Array, "k n"], Float[Array, "k n"]]:
+    """For points in the order of their first coordinate: the height of each one's step in every subset, and its width.
+
+    They are zero for points that others of the subset dominate.
+    """
+    edge = jnp.zeros((inside.shape[0], 1), y.dtype)
+    lowest = jax.lax.cummin(jnp.where(inside, y[None], 0), axis=1)
+    height = jnp.concatenate([edge, lowest[:, :-1]], axis=1) - lowest
+    after = jax.lax.cummin(jnp.where(height > 0, x[None], 0), axis=1, reverse=True)
+    width = jnp.concatenate([after[:, 1:], edge], axis=1) - x[None]
+    return height, jnp.where(height > 0, width, 0)
+
+
+def _in_the_plane(points: Float[Array, "n 2"]) -> tuple[Float[Array, ""], Float[Array, "n 2"]]:
+    """The area between the origin and points with nonpositive coordinates, and its derivative."""
     order = jnp.argsort(points[:, 0])
     x, y = points[order, 0], points[order, 1]
-    lowest = jax.lax.cummin(y)
-    above = jnp.concatenate([jnp.zeros(1, y.dtype), lowest[:-1]])
-    return jnp.sum(-x * (above - lowest))
+    height, width = (z[0] for z in _stairs(x, y, jnp.ones((1, x.shape[0]), bool)))
+    return -x @ height, jnp.zeros_like(points).at[order].set(-jnp.stack([height, width], axis=1))
 
 
-def _in_space(points: Float[Array, "n 3"]) -> Float[Array, ""]:
+def _in_space(points: Float[Array, "n 3"]) -> tuple[Float[Array, ""], Float[Array, "n 3"]]:
     """The same in three dimensions: slices between one point and the next along the last coordinate."""
     order = jnp.argsort(points[:, 2])
     points = points[order]
@@ -25,12 +39,26 @@ def _in_space(points: Float[Array, "n 3"]) -> Float[Array, ""]:
     # All slices have their points in the same order, that of the first coordinate.
     across = jnp.argsort(points[:, 0])
     x, y = points[across, 0], points[across, 1]
-    inside = across[None] <= jnp.arange(n)[:, None]
-    lowest = jax.lax.cummin(jnp.where(inside, y[None], 0), axis=1)
-    above = jnp.concatenate([jnp.zeros((n, 1), y.dtype), lowest[:, :-1]], axis=1)
-    areas = jnp.sum(-x[None] * (above - lowest), axis=1)
-    heights = jnp.append(points[1:, 2], 0) - points[:, 2]
-    return areas @ heights
+    height, width = _stairs(x, y, across[None] <= jnp.arange(n)[:, None])
+    areas = height @ -x
+    depth = jnp.append(points[1:, 2], 0) - points[:, 2]
+    sides = jnp.zeros((n, 2), points.dtype).at[across].set(jnp.stack([depth @ height, depth @ width], axis=1))
+    added = areas - jnp.concatenate([jnp.zeros(1, areas.dtype), areas[:-1]])
+    slope = -jnp.concatenate([sides, added[:, None]], axis=1)
+    return areas @ depth, jnp.zeros_like(points).at[order].set(slope)
+
+
+@jax.custom_jvp
+def _exact(points: Float[Array, "n m"]) -> Float[Array, ""]:
+    """The volume between the origin and two- or three-dimensional points with nonpositive coordinates."""
+    return (_in_the_plane if points.shape[1] == 2 else _in_space)(points)[0]
+
+
+@_exact.defjvp
+def _exact_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (points,), (tangent,) = primals, tangents
+    volume, slope = (_in_the_plane if points.shape[1] == 2 else _in_space)(points)
+    return volume, jnp.sum(slope * tangent)
 
 
 def hypervolume(
@@ -78,10 +106,8 @@ def hypervolume(
     # Of a point that counts nothing all coordinates are set to zero, so that it spans no box with others.
     counts = jnp.all(moved < 0, axis=1, keepdims=True) & jnp.all(jnp.isfinite(moved), axis=1, keepdims=True)
     moved = jnp.where(counts, moved, 0)
-    if m == 2:
-        return _in_the_plane(moved)
-    if m == 3:
-        return _in_space(moved)
+    if m in (2, 3):
+        return _exact(moved)
     normal = jnp.abs(jr.normal(jr.key(0) if key is None else key, (samples, m), points.dtype))
     directions = normal / jnp.linalg.norm(normal, axis=1, keepdims=True)
     directions = jnp.maximum(directions, jnp.finfo(points.dtype).tiny ** (1 / m))

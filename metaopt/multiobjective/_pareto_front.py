@@ -14,7 +14,7 @@ from .._core._numbers import check_counts
 from .._core._trees import trainable
 from ._hypervolume import hypervolume, reference_point
 from ._nondominated import nondominated
-from ._population import Functions, ascend, descend, scale
+from ._population import Functions, ascend, descend
 from ._preferences import preferences
 from ._problem import Problem
 
@@ -106,7 +106,7 @@ def pareto_front(
     - `ideal`, `nadir`: the least and the greatest value of each objective on the front, the units in which distances
         and volumes are measured. By default those of the front found so far.
     - `reference`: the reference point of the hypervolume, in these units.
-    - `steps`: of the first stage; a multiple of ten.
+    - `steps`: of the first stage.
     - `rounds`, `round_steps`: of the second.
     - `rate`: the first step size, in units of the bounds.
     - `repulsion`: how much evenness counts: the Riesz energy of the front times this is subtracted from its volume.
@@ -146,10 +146,14 @@ def pareto_front(
         ideal, nadir = (problem.ideal, problem.nadir) if ideal is None else (ideal, nadir)
     if bounds is None and start is None:
         raise ValueError("Members start within `bounds`, or where `start` draws them, but neither was given.")
-    keys = jr.split(key, 5)
+    # One draw for all: a program compiles for long if it has many.
+    ascents = rounds * (round_steps + 1) + 1
+    keys = jr.split(key, num_solutions + 2 * (steps + ascents) + 2)
+    first, last, starts = keys[0], keys[1], keys[2 : 2 + num_solutions]
+    walks = keys[2 + num_solutions :].reshape(steps + ascents, 2)
     draw = _uniform(bounds) if start is None and bounds is not None else start
     assert draw is not None
-    example = draw(keys[0])
+    example = draw(first)
     flat, unravel = ravel_pytree(trainable(example))
     lower, upper = _flat_bounds(bounds, flat)
 
@@ -171,7 +175,7 @@ def pareto_front(
         joined(f, name)
         for f, name in ((objectives, "objectives"), (constraints, "constraints"), (equalities, "equalities"))
     )
-    m, _, equal_count = (jax.eval_shape(f, flat, keys[0]).shape[0] for f in (values_of, inequalities, equal))
+    m, _, equal_count = (jax.eval_shape(f, flat, first).shape[0] for f in (values_of, inequalities, equal))
     if m < 2:
         raise ValueError(
             f"A front needs at least two objectives, but {m} was given. Minimize one objective with `metaopt.minimize`."
@@ -186,23 +190,23 @@ def pareto_front(
         h = equal(x, key)
         return jnp.concatenate([inequalities(x, key), h - tolerance, -h - tolerance])
 
-    count = jax.eval_shape(all_constraints, flat, keys[0]).shape[0]
-    functions = Functions(values_of, all_constraints, bounds is not None, count, tolerance)
+    count = jax.eval_shape(all_constraints, flat, first).shape[0]
+    functions = Functions(values_of, all_constraints, bounds is not None, count, tolerance, stochastic)
     reference = reference_point(reference, m, flat.dtype)
     known = None
     if ideal is not None and nadir is not None:
         low, high = reference_point(ideal, m, flat.dtype), reference_point(nadir, m, flat.dtype)
         known = low, high - low
     if weights is None:
-        weights = preferences(m, num_solutions, key=keys[1]).astype(flat.dtype)
+        weights = preferences(m, num_solutions, key=first).astype(flat.dtype)
     if weights.shape != (num_solutions, m):
         raise ValueError(
             f"`weights` must have shape {(num_solutions, m)}, a row for each solution, but {weights.shape} was given."
         )
-    drawn = jax.vmap(lambda k: ravel_pytree(trainable(draw(k)))[0])(jr.split(keys[0], num_solutions))
+    drawn = jax.vmap(lambda k: ravel_pytree(trainable(draw(k)))[0])(starts)
     points = functions.clip((drawn - lower[None]) / (upper - lower)[None])
-    points = descend(functions, points, weights, steps=steps, rate=rate, key=keys[2])
-    points = ascend(
+    points = descend(functions, points, weights, steps=steps, rate=rate, keys=walks[:steps])
+    points, (low, extent) = ascend(
         functions,
         points,
         known,
@@ -211,13 +215,12 @@ def pareto_front(
         steps=round_steps,
         rate=0.2 * rate,
         repulsion=repulsion,
-        key=keys[3],
+        keys=walks[steps:],
     )
-    values, violated = functions.evaluate(points, keys[4])
+    values, violated = functions.evaluate(points, last)
     feasible = functions.feasible(violated)
     slack = jnp.where(jnp.arange(count) < count - 2 * equal_count, 0, tolerance).astype(flat.dtype)
     usable = jnp.all(jnp.isfinite(values), axis=1)
-    low, extent = scale(values, violated) if known is None else known
     normal = jnp.where(feasible[:, None], (values - low[None]) / extent[None], jnp.inf)
     volume = hypervolume(normal, reference)
     result = FRONT_RESULTS.where(volume > 0, FRONT_RESULTS.found, FRONT_RESULTS.reference)

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from ._distances import riesz_energy
 from ._hypervolume import hypervolume
@@ -27,13 +27,14 @@ Points = Float[Array, "n d"]
 
 
 class Functions(eqx.Module):
-    """Objectives and constraints of a point and a key, on the unit cube if `bounded`."""
+    """Objectives and constraints of a point and a key, on the unit cube if `bounded`; `noisy` if the key matters."""
 
     objectives: Callable[..., Any] = eqx.field(static=True)
     constraints: Callable[..., Any] = eqx.field(static=True)
     bounded: bool = eqx.field(static=True)
     constraint_count: int = eqx.field(static=True)
     tolerance: float = eqx.field(static=True)
+    noisy: bool = eqx.field(static=True)
 
     def clip(self, points: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
         return jnp.clip(points, 0, 1) if self.bounded else points
@@ -67,10 +68,10 @@ def scale(
 ) -> tuple[Float[Array, " m"], Float[Array, " m"]]:
     """The least value of each objective on the front so far, and the extent of the front.
 
-    The better half by the sum of violations stands for the feasible ones, while these are fewer.
+    Those that violate less than the mean stand for the feasible ones.
     """
     violation = jnp.sum(jnp.maximum(constraints, 0), axis=1)
-    usable = jnp.all(jnp.isfinite(values), axis=1) & (violation <= jnp.median(violation))
+    usable = jnp.all(jnp.isfinite(values), axis=1) & (violation <= jnp.mean(violation))
     marked = (nondominated(values, usable) | (~jnp.any(usable)))[:, None]
     ideal = jnp.min(jnp.where(marked, values, jnp.inf), axis=0)
     extent = jnp.max(jnp.where(marked, values, -jnp.inf), axis=0) - ideal
@@ -79,7 +80,7 @@ def scale(
     return ideal, jnp.maximum(extent, floor) + 1e-6 * (1 + jnp.abs(ideal))
 
 
-def restore(functions: Functions, points: Points, key: PRNGKeyArray, count: int) -> Points:
+def restore(functions: Functions, points: Points, key: PRNGKeyArray, count: Int[Array, ""]) -> Points:
     """Put points into the feasible set, by Gauss-Newton steps on what is violated."""
     if functions.constraint_count == 0:
         return points
@@ -122,8 +123,11 @@ def tangential(functions: Functions, points: Points, grads: Points, key: PRNGKey
 
 class _Descent(eqx.Module):
     points: Points
+    trial: Points
     adam: _Adam
     multipliers: Float[Array, "n c"]
+    ideal: Float[Array, " m"]
+    extent: Float[Array, " m"]
 
 
 def descend(
@@ -133,13 +137,14 @@ def descend(
     *,
     steps: int,
     rate: float,
-    key: PRNGKeyArray,
+    keys: Key[Array, "steps 2"],
 ) -> Points:
     """Let each point minimize its own augmented Chebyshev scalarization, and try the variables of others.
 
     Each step is one of Adam on the scalarization with the augmented Lagrangian of the constraints, and one trial: some
     variables are those of another point, mostly of one with a similar preference, and some are mutated; it replaces
-    the point if its scalarization is lower. Gradients find the bottom of a valley, trials the right valley.
+    the point if its scalarization is lower. Gradients find the bottom of a valley, trials the right valley. Points and
+    trials are evaluated together, at the start of the next step.
     """
     n, d = points.shape
     neighbors = jnp.argsort(jnp.sum(jnp.square(weights[:, None] - weights[None]), axis=-1), axis=1)[:, : min(20, n)]
@@ -148,86 +153,77 @@ def descend(
     inverse = inverse / jnp.sum(inverse, axis=1, keepdims=True)
     dtype = points.dtype
 
-    def chunk(state: _Descent, inputs: tuple[Array, Key[Array, " chunk"]]) -> tuple[_Descent, None]:
-        values, constraints = functions.evaluate(state.points, inputs[1][0])
-        ideal, extent = scale(values, constraints)
+    def merit(
+        values: Float[Array, " m"],
+        constraints: Float[Array, " c"],
+        weight: Float[Array, " m"],
+        multiplier: Float[Array, " c"],
+    ) -> Float[Array, ""]:
+        total = chebyshev(values, weight, jnp.full_like(values, -0.01), jnp.asarray(0.02, dtype))
+        if functions.constraint_count == 0:
+            return total
+        pressure = jnp.maximum(0, multiplier + _PENALTY * constraints)
+        return total + jnp.sum(jnp.square(pressure) - jnp.square(multiplier)) / (2 * _PENALTY)
 
-        def merit(
-            x: Float[Array, " d"], weight: Float[Array, " m"], multiplier: Float[Array, " c"], key: PRNGKeyArray
-        ) -> Float[Array, ""]:
-            normal = (functions.objectives(x, key) - ideal) / extent
-            below = jnp.full_like(normal, -0.01)
-            total = chebyshev(normal, weight, below, jnp.asarray(0.02, dtype))
-            if functions.constraint_count == 0:
-                return total
-            pressure = jnp.maximum(0, multiplier + _PENALTY * functions.constraints(x, key))
-            return total + jnp.sum(jnp.square(pressure) - jnp.square(multiplier)) / (2 * _PENALTY)
+    def step(state: _Descent, inputs: tuple[Array, Key[Array, " 2"]]) -> tuple[_Descent, None]:
+        count, keys = inputs
+        both = jnp.concatenate([state.points, state.trial])
+        (values, constraints), pull = jax.vjp(lambda x: functions.evaluate(x, keys[0]), both)
 
-        def all_merits(points: Points, multipliers: Float[Array, "n c"], key: PRNGKeyArray) -> Float[Array, " n"]:
-            return jax.vmap(merit, (0, 0, 0, None))(points, inverse, multipliers, key)
+        def refreshed() -> tuple[Float[Array, "n c"], Float[Array, " m"], Float[Array, " m"]]:
+            pressure = jnp.maximum(0, state.multipliers + _PENALTY * constraints[:n])
+            return jnp.where(count > 0, pressure, 0), *scale(values[:n], constraints[:n])
 
-        def step(state: _Descent, inputs: tuple[Array, PRNGKeyArray]) -> tuple[_Descent, None]:
-            count, key = inputs
-            keys = jr.split(key, 6)
-            decayed = rate * (0.5 * (1 + jnp.cos(math.pi * count / steps)) + 2e-3)
-            grads = jax.grad(lambda x: jnp.sum(all_merits(x, state.multipliers, keys[0])))(state.points)
-            adam, move = state.adam.step(grads, count, decayed)
-            points = functions.clip(state.points + move)
-            # One draw for all choices that each point makes, one for those of each variable.
-            choices = jr.uniform(keys[1], (7, n), dtype)
-            near = neighbors[jnp.arange(n), (choices[0] * neighbors.shape[1]).astype(jnp.int32)]
-            far = (choices[2] * n).astype(jnp.int32)
-            partner = jnp.where(choices[1] < 0.7, near, far)
-            dice = jr.uniform(keys[2], (2, n, d), dtype)
-            mixed = jnp.where(dice[0] < choices[3][:, None], points[partner], points)
-            # Differences between members lie along the front once they are near it.
-            along = points + choices[5][:, None] * (points[near] - points[far])
-            trial = jnp.where((choices[6] < 0.85)[:, None], mixed, along)
-            size = jnp.exp(-6 * choices[4])[:, None]
-            shift = size * jnp.tan(0.9 * math.pi * (dice[0] - 0.5))
-            trial = functions.clip(trial + jnp.where(dice[1] < 1 / d, shift, 0))
-            own = all_merits(points, state.multipliers, keys[0])
-            better = ((all_merits(trial, state.multipliers, keys[0]) < own) | ~jnp.isfinite(own))[:, None]
-            points = jnp.where(better, trial, points)
-            adam = _Adam(jnp.where(better, 0, adam.first), adam.second)
-            return _Descent(points, adam, state.multipliers), None
+        multipliers, ideal, extent = jax.lax.cond(
+            count % _CHUNK == 0, refreshed, lambda: (state.multipliers, state.ideal, state.extent)
+        )
+        doubled = jnp.concatenate([inverse, inverse]), jnp.concatenate([multipliers, multipliers])
+        normal = (values - ideal[None]) / extent[None]
+        total, slopes = jax.vmap(jax.value_and_grad(merit, (0, 1)))(normal, constraints, *doubled)
+        (grads,) = pull((slopes[0] / extent[None], slopes[1]))
+        better = ((total[n:] < total[:n]) | ~jnp.isfinite(total[:n]))[:, None]
+        points, grads = (jnp.where(better, x[n:], x[:n]) for x in (both, grads))
+        adam = _Adam(jnp.where(better, 0, state.adam.first), state.adam.second)
+        adam, move = adam.step(grads, count, rate * (0.5 * (1 + jnp.cos(math.pi * count / steps)) + 2e-3))
+        points = functions.clip(points + move)
+        # One draw for all choices that each point makes, and those of each variable.
+        draw = jr.uniform(keys[1], (7 + 2 * d, n), dtype)
+        choices, dice = draw[:7], draw[7:].reshape(2, d, n).swapaxes(1, 2)
+        near = neighbors[jnp.arange(n), (choices[0] * neighbors.shape[1]).astype(jnp.int32)]
+        far = (choices[2] * n).astype(jnp.int32)
+        partner = jnp.where(choices[1] < 0.7, near, far)
+        mixed = jnp.where(dice[0] < choices[3][:, None], points[partner], points)
+        # Differences between members lie along the front once they are near it.
+        along = points + choices[5][:, None] * (points[near] - points[far])
+        trial = jnp.where((choices[6] < 0.85)[:, None], mixed, along)
+        shift = jnp.exp(-6 * choices[4])[:, None] * heavy(0.9 * (2 * dice[0] - 1))
+        trial = functions.clip(trial + jnp.where(dice[1] < 1 / d, shift, 0))
+        return _Descent(points, trial, adam, multipliers, ideal, extent), None
 
-        state, _ = jax.lax.scan(step, state, inputs)
-        if functions.constraint_count:
-            _, constraints = functions.evaluate(state.points, inputs[1][0])
-            multipliers = jnp.maximum(0, state.multipliers + _PENALTY * constraints)
-            state = _Descent(state.points, state.adam, multipliers)
-        return state, None
-
-    chunks = max(1, steps // _CHUNK)
-    counts = jnp.arange(chunks * _CHUNK, dtype=dtype).reshape(chunks, _CHUNK)
-    keys = jr.split(key, (chunks, _CHUNK))
-    start = _Descent(points, at_rest(points), jnp.zeros((n, functions.constraint_count), dtype))
-    return jax.lax.scan(chunk, start, (counts, keys))[0].points
+    m = weights.shape[1]
+    start = _Descent(
+        points,
+        points,
+        at_rest(points),
+        jnp.zeros((n, functions.constraint_count), dtype),
+        jnp.zeros(m, dtype),
+        jnp.ones(m, dtype),
+    )
+    return jax.lax.scan(step, start, (jnp.arange(steps, dtype=dtype), keys))[0].points
 
 
-def contributions(values: Float[Array, "n m"], reference: Float[Array, " m"]) -> Float[Array, " n"]:
-    """By how much the hypervolume shrinks without each of the points."""
-    n, m = values.shape
-    if m == 2:
-        counts = nondominated(values) & jnp.all(values < reference[None], axis=1)
-        kept = jnp.where(counts[:, None], values, reference[None])
-        order = jnp.lexsort((-kept[:, 1], kept[:, 0]))
-        x, y = kept[order, 0], kept[order, 1]
-        right, above = jnp.append(x[1:], reference[0]), jnp.append(reference[1], y[:-1])
-        return jnp.zeros(n, values.dtype).at[order].set(jnp.maximum(right - x, 0) * jnp.maximum(above - y, 0))
-    total = hypervolume(values, reference)
-
-    def without(index: Array) -> Float[Array, ""]:
-        return hypervolume(values.at[index].set(jnp.inf), reference)
-
-    return total - jax.lax.map(without, jnp.arange(n), batch_size=16)
+def heavy(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """Numbers between -1 and 1, as ones with tails like those of Cauchy's distribution (a cheap tangent)."""
+    return x * (1.5 - 0.5 * jnp.square(x)) / (1 - jnp.square(x))
 
 
 class _Ascent(eqx.Module):
     points: Points
+    adam: _Adam
     best: Points
     volume: Float[Array, ""]
+    ideal: Float[Array, " m"]
+    extent: Float[Array, " m"]
 
 
 def ascend(
@@ -240,36 +236,30 @@ def ascend(
     steps: int,
     rate: float,
     repulsion: float,
-    key: PRNGKeyArray,
-) -> Points:
+    keys: Key[Array, "k 2"],
+) -> tuple[Points, tuple[Float[Array, " m"], Float[Array, " m"]]]:
     """Climb the hypervolume with all points together.
 
     In each round, points that add nothing move to where one adds most, between it and a neighbor; then Adam climbs the
-    gradient of the hypervolume, less the Riesz energy times `repulsion`; violated constraints are put right after each
-    step. The best population is kept.
+    gradient of the hypervolume (of dominated points, that of their own), less the Riesz energy times `repulsion`;
+    violated constraints are put right after each step. The best population is kept; the last, if values are noisy.
+
+    **Returns:**
+
+    The points, and the units of the front in which its volume was measured.
     """
     n, d = points.shape
-    points = restore(functions, points, key, 10)
-    values, constraints = functions.evaluate(points, key)
-    ideal, extent = scale(values, constraints) if known is None else known
     dtype = points.dtype
+    m = reference.shape[0]
+    # One more step, for what was best.
+    total = rounds * (steps + 1)
 
-    def normal(points: Points, key: PRNGKeyArray) -> Float[Array, "n m"]:
-        values, constraints = functions.evaluate(points, key)
-        good = functions.feasible(constraints)[:, None]
-        return jnp.where(good, (values - ideal[None]) / extent[None], jnp.inf)
-
-    def loss(points: Points, key: PRNGKeyArray) -> Float[Array, ""]:
-        values = normal(points, key)
-        total = -hypervolume(values, reference)
-        return total + repulsion * riesz_energy(jnp.where(jnp.isfinite(values), values, 0)) if repulsion else total
-
-    def fresh(state: _Ascent, key: PRNGKeyArray) -> Points:
-        keys = jr.split(key, 3)
-        values = normal(state.points, keys[0])
-        added = contributions(values, reference)
+    def fresh(points: Points, values: Float[Array, "n m"], slope: Float[Array, "n m"], key: PRNGKeyArray) -> Points:
+        # Of the box that a point adds, the derivatives are the faces.
+        added = jnp.prod(jnp.abs(slope), axis=1) ** (1 / (m - 1))
         weak = added <= 1e-3 * jnp.mean(added)
-        choices, dice = jr.uniform(keys[1], (4, n), dtype), jr.uniform(keys[2], (2, n, d), dtype)
+        draw = jr.uniform(key, (4 + 2 * d, n), dtype)
+        choices, dice = draw[:4], draw[4:].reshape(2, d, n).swapaxes(1, 2)
         share = jnp.cumsum(jnp.where(weak, 0, added))
         parent = jnp.minimum(jnp.searchsorted(share, choices[0] * share[-1]), n - 1)
         apart = jnp.sum(jnp.square(values[:, None] - values[None]), axis=-1)
@@ -277,35 +267,49 @@ def ascend(
         close = jnp.argsort(apart, axis=1)[:, : min(3, n)]
         mate = close[parent, (choices[1] * close.shape[1]).astype(jnp.int32)]
         # Half of them between the two, the others on the line beyond them, where another part of the front may be.
-        inside, beyond = 2 * choices[2], jnp.tan(0.95 * math.pi * (2 * choices[2] - 1.5))
-        place = jnp.where(choices[2] < 0.5, inside, beyond)
-        between = place[:, None] * (state.points[mate] - state.points[parent])
+        place = jnp.where(choices[2] < 0.5, 2 * choices[2], heavy(0.95 * (4 * choices[2] - 3)))
+        between = place[:, None] * (points[mate] - points[parent])
         shift = jnp.exp(-2 - 7 * choices[3])[:, None] * (2 * dice[0] - 1)
-        child = functions.clip(state.points[parent] + between + jnp.where(dice[1] < 1 / d, shift, 0))
-        return jnp.where(weak[:, None], child, state.points)
+        child = functions.clip(points[parent] + between + jnp.where(dice[1] < 1 / d, shift, 0))
+        return jnp.where(weak[:, None], child, points)
 
-    def one_round(state: _Ascent, inputs: tuple[Array, PRNGKeyArray]) -> tuple[_Ascent, None]:
-        index, key = inputs
-        keys = jr.split(key, 3)
-        first = rate * (0.5 * (1 + jnp.cos(math.pi * index / rounds)) + 1e-2)
+    def step(state: _Ascent, inputs: tuple[Array, Key[Array, " 2"]]) -> tuple[_Ascent, None]:
+        index, keys = inputs
+        first, last = index == 0, index == total
+        points = jnp.where(last & (not functions.noisy), state.best, state.points)
+        points = restore(functions, points, keys[0], jnp.where(first, 10, jnp.where(last, 30, 1)))
+        (values, constraints), pull = jax.vjp(lambda x: functions.evaluate(x, keys[0]), points)
+        ideal, extent = known or jax.lax.cond(
+            first, lambda: scale(values, constraints), lambda: (state.ideal, state.extent)
+        )
+        good = functions.feasible(constraints)[:, None]
+        normal = jnp.where(good, (values - ideal[None]) / extent[None], jnp.inf)
+        # Dominated points, which add nothing, climb the volume that they would have by themselves.
+        front = nondominated(normal)[:, None]
+        layers = jnp.stack([jnp.where(front, normal, jnp.inf), jnp.where(front, jnp.inf, normal)])
+        volumes, slopes = jax.vmap(jax.value_and_grad(hypervolume), (0, None))(layers, reference)
+        volume, slope = volumes[0], slopes[0]
+        # Under noise the best would be the luckiest.
+        better = first | last | (volume > state.volume) | functions.noisy
+        best, volume = jnp.where(better, points, state.best), jnp.where(better, volume, state.volume)
+        uphill = slope + slopes[1]
+        if repulsion:
+            energy = jax.grad(riesz_energy)(jnp.where(jnp.isfinite(normal), normal, 0))
+            uphill = uphill - repulsion * energy
+        (grads,) = pull((jnp.where(good, -uphill / extent[None], 0), jnp.zeros_like(constraints)))
+        count = index % (steps + 1)
+        size = rate * (0.5 * (1 + jnp.cos(math.pi * (index // (steps + 1)) / rounds)) + 1e-2)
 
-        def step(carry: tuple[Points, _Adam], inputs: tuple[Array, PRNGKeyArray]) -> tuple[tuple[Points, _Adam], None]:
-            points, adam = carry
-            count, key = inputs
-            grads = tangential(functions, points, jax.grad(loss)(points, key), key)
-            adam, move = adam.step(grads, count, first * (1 - count / steps))
-            return (restore(functions, functions.clip(points + move), key, 1), adam), None
+        def climb() -> tuple[_Adam, Points]:
+            along = tangential(functions, points, grads, keys[0])
+            adam, move = state.adam.step(along, count - 1, size * (1 - (count - 1) / steps))
+            return adam, functions.clip(points + move)
 
-        points = fresh(state, keys[0])
-        counts = jnp.arange(steps, dtype=dtype), jr.split(keys[1], steps)
-        (points, _), _ = jax.lax.scan(step, (points, at_rest(points)), counts)
-        points = restore(functions, points, keys[2], 3)
-        volume = hypervolume(normal(points, key_of_volume), reference)
-        better = volume > state.volume
-        return _Ascent(points, jnp.where(better, points, state.best), jnp.maximum(volume, state.volume)), None
+        adam, points = jax.lax.cond(count == 0, lambda: (at_rest(points), fresh(points, normal, slope, keys[1])), climb)
+        return _Ascent(points, adam, best, volume, ideal, extent), None
 
-    # Populations are compared on the same random numbers.
-    start_key, key_of_volume = jr.split(key)
-    start = _Ascent(points, points, hypervolume(normal(points, key_of_volume), reference))
-    inputs = jnp.arange(rounds, dtype=dtype), jr.split(start_key, rounds)
-    return jax.lax.scan(one_round, start, inputs)[0].best
+    zero = jnp.zeros((), dtype)
+    start = _Ascent(points, at_rest(points), points, zero, jnp.zeros(m, dtype), jnp.ones(m, dtype))
+    indices = jnp.arange(total + 1, dtype=dtype)
+    end, _ = jax.lax.scan(step, start, (indices, keys))
+    return end.best, (end.ideal, end.extent)

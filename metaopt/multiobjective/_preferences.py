@@ -87,5 +87,7 @@ def preferences(objectives: int, count: int, *, key: PRNGKeyArray | None = None)
         divisions += 1
     even = das_dennis(objectives, divisions)[:count]
     rest = count - even.shape[0]
+    if rest == 0:
+        return even
     drawn = jr.dirichlet(jr.key(0) if key is None else key, jnp.ones(objectives, even.dtype), (rest,), even.dtype)
     return jnp.concatenate([even, drawn])

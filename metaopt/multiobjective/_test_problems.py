@@ -138,14 +138,19 @@ _TABLE: dict[str, tuple[Any, ...]] = {
 }
 
 
-def make_problem(name: str) -> Problem:
+def make_problem(problem: str) -> Problem:
     """A problem of the table, with its usual number of variables.
+
+    **Arguments:**
+
+    - `problem`: `"zdt1"` to `"zdt4"`, `"zdt6"`, `"dtlz2"`, `"dtlz7"`; with constraints `"bnh"`, `"srn"`, `"tnk"`,
+        `"osy"`, `"c2dtlz2"`.
 
     **Raises:**
 
     - `ValueError`: if there is none of that name.
     """
-    if name not in _TABLE:
-        raise ValueError(f"There is no problem {name!r}, only {', '.join(_TABLE)}.")
-    objectives, (lower, upper), ideal, nadir, *constraints = _TABLE[name]
+    if problem not in _TABLE:
+        raise ValueError(f"There is no problem {problem!r}, only {', '.join(_TABLE)}.")
+    objectives, (lower, upper), ideal, nadir, *constraints = _TABLE[problem]
     return Problem(objectives, number(lower), number(upper), *constraints, ideal=number(ideal), nadir=number(nadir))
