@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from .. import rl
 from .._core import AbstractAlgorithm, ClipByGlobalNorm, from_optax
@@ -42,7 +42,7 @@ def _rewards(environment: rl.FunctionApproximation | rl.Luby, key: PRNGKeyArray)
 
 
 def _references(
-    environment: rl.FunctionApproximation | rl.Luby, keys: PRNGKeyArray
+    environment: rl.FunctionApproximation | rl.Luby, keys: Key[Array, " episodes"]
 ) -> dict[str, Float[np.ndarray, " episodes"]]:
     """Returns of the optimum, of the best constant action for each instance and for all, and of random actions."""
     table = np.asarray(jax.jit(jax.vmap(lambda key: _rewards(environment, jr.split(key)[0])))(keys))
@@ -55,7 +55,7 @@ def _references(
     }
 
 
-def _toy_references(environment: rl.ToySGD, keys: PRNGKeyArray) -> dict[str, Float[np.ndarray, " episodes"]]:
+def _toy_references(environment: rl.ToySGD, keys: Key[Array, " episodes"]) -> dict[str, Float[np.ndarray, " episodes"]]:
     """The same for continuous actions, of which constant ones are searched on a grid."""
     rates = np.linspace(-2.0, 0.0, _TOY_GRID)
     momenta = np.asarray([-10.0, -1.0, -0.5, -0.25])
