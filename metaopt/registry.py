@@ -250,6 +250,7 @@ DEFAULT: Registry = Registry.of(
         },
         "metaopt.rl.base:AbstractReward": {
             "convergence_speed": "metaopt.rl:ConvergenceSpeed",
+            "cautious": "metaopt.rl:Cautious",
             "final_reward": "metaopt.rl:FinalReward",
             "regret": "metaopt.rl:Regret",
             "time_to_target": "metaopt.rl:TimeToTarget",
@@ -257,6 +258,7 @@ DEFAULT: Registry = Registry.of(
         "metaopt.rl.base:AbstractControl": {
             "rate_multipliers": "metaopt.rl:RateMultipliers",
             "log_rate": "metaopt.rl:LogRate",
+            "rate_and_momentum": "metaopt.rl:RateAndMomentum",
             "choice": "metaopt.rl:Choice",
             "restart": "metaopt.rl:Restart",
         },

@@ -162,6 +162,7 @@ _PEERS: dict[str, tuple[list[str], list[str]]] = {
         ],
         ["dacbench==0.5.6"],
     ),
+    "gymnax": (["jax", "gymnax==1.0.1"], []),
 }
 
 
@@ -170,7 +171,7 @@ def interpreter(name: str) -> Path:
 
     **Arguments:**
 
-    - `name`: `"opifex"`, `"torchopt"`, `"torchjd"`, `"pymoo"`, `"deepxde"`, `"jinns"` or `"dacbench"`.
+    - `name`: `"opifex"`, `"torchopt"`, `"torchjd"`, `"pymoo"`, `"deepxde"`, `"jinns"`, `"dacbench"` or `"gymnax"`.
 
     **Returns:**
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from .. import rl
 from .._core import AbstractAlgorithm, ClipByGlobalNorm, from_optax
@@ -42,7 +42,7 @@ def _rewards(environment: rl.FunctionApproximation | rl.Luby, key: PRNGKeyArray)
 
 
 def _references(
-    environment: rl.FunctionApproximation | rl.Luby, keys: PRNGKeyArray
+    environment: rl.FunctionApproximation | rl.Luby, keys: Key[Array, " episodes"]
 ) -> dict[str, Float[np.ndarray, " episodes"]]:
     """Returns of the optimum, of the best constant action for each instance and for all, and of random actions."""
     table = np.asarray(jax.jit(jax.vmap(lambda key: _rewards(environment, jr.split(key)[0])))(keys))
@@ -55,7 +55,7 @@ def _references(
     }
 
 
-def _toy_references(environment: rl.ToySGD, keys: PRNGKeyArray) -> dict[str, Float[np.ndarray, " episodes"]]:
+def _toy_references(environment: rl.ToySGD, keys: Key[Array, " episodes"]) -> dict[str, Float[np.ndarray, " episodes"]]:
     """The same for continuous actions, of which constant ones are searched on a grid."""
     rates = np.linspace(-2.0, 0.0, _TOY_GRID)
     momenta = np.asarray([-10.0, -1.0, -0.5, -0.25])
@@ -106,7 +106,16 @@ def _peer() -> tuple[dict[str, Any] | None, str]:
 
 def run(*, full: bool = False) -> Report:
     """Five seeds of each agent on instances that it has not seen; `full` trains twice as long."""
-    longer = 2 if full else 1
+    # Compiling is part of a figure, so nothing that was compiled before may be reused.
+    cached = jax.config.values["jax_enable_compilation_cache"]
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        return _run(2 if full else 1)
+    finally:
+        jax.config.update("jax_enable_compilation_cache", cached)
+
+
+def _run(longer: int) -> Report:
 
     def dqn(updates: int, hidden: tuple[int, ...] = (64, 64)) -> tuple[rl.DQN, int]:
         return rl.DQN(hidden, outer=_learner(3e-3, 8 * updates), discount=0.9, target_rate=0.02), updates

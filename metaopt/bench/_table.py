@@ -165,6 +165,12 @@ BENCHMARKS: dict[str, Benchmark] = {
         8,
         "extra `data`",
     ),
+    "rl-control": Benchmark(
+        "returns of agents on two classic control problems of gymnax",
+        "metaopt.bench._rl_control:run",
+        4,
+        "gymnax, or the package registry, once, to install it as a peer",
+    ),
     "schedules": Benchmark(
         "untuned schedules on eight tasks against Adam tuned over nine rates",
         "metaopt.bench._schedules:run",

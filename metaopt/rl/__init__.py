@@ -1,6 +1,7 @@
 from ._controls import (
     Choice as Choice,
     LogRate as LogRate,
+    RateAndMomentum as RateAndMomentum,
     RateMultipliers as RateMultipliers,
     Restart as Restart,
 )
@@ -11,6 +12,7 @@ from ._exploration import (
     EpsilonGreedy as EpsilonGreedy,
 )
 from ._function_approximation import FunctionApproximation as FunctionApproximation, sigmoid as sigmoid
+from ._gymnax import Gymnax as Gymnax
 from ._luby import Luby as Luby
 from ._optimization import OptimizationEnvironment as OptimizationEnvironment
 from ._policy import Policy as Policy
@@ -19,6 +21,7 @@ from ._progress import Progress as Progress
 from ._reinforce import REINFORCE as REINFORCE
 from ._replay import Replay as Replay
 from ._rewards import (
+    Cautious as Cautious,
     ConvergenceSpeed as ConvergenceSpeed,
     FinalReward as FinalReward,
     Regret as Regret,

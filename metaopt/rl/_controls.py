@@ -4,9 +4,10 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import jax.tree_util as jtu
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
-from .._core import AbstractAlgorithm
+from .._core import AbstractAlgorithm, Optax
 from .._core._trees import select
 from ..schedules._common import scaled
 from ._spaces import Box, Discrete
@@ -91,6 +92,81 @@ class LogRate(_AbstractScaling):
     ) -> _Scaled:
         del inner, params
         return _Scaled(state.inner, jnp.exp(action[0]).astype(state.scale.dtype))
+
+
+class _Moving(eqx.Module):
+    inner: PyTree
+    scale: Float[Array, ""]
+    momentum: Float[Array, ""]
+
+
+class RateAndMomentum(AbstractControl[_Moving]):
+    r"""Set the length of the steps and the momentum of an algorithm of [`metaopt.from_optax`][].
+
+    The first number of an action is the logarithm of the factor, from `low` to `high`. The second, of the same range,
+    stands for the number of steps over which the momentum averages: from 1 to `longest`, evenly spaced on a logarithmic
+    scale. The momentum is $1 - 1 / n$.
+
+    **Arguments:**
+
+    - `low`, `high`: the range.
+    - `longest`: the largest $n$.
+    - `name`: the hyperparameter that is the momentum: `b1` of Adam, `momentum` of gradient descent.
+
+    **Raises:**
+
+    - `ValueError`: if `longest` is not above 1, or, from `init`, if the algorithm has no such hyperparameter.
+    """
+
+    low: float = eqx.field(static=True, default=-3.0)
+    high: float = eqx.field(static=True, default=3.0)
+    longest: float = eqx.field(static=True, default=100.0)
+    name: str = eqx.field(static=True, default="b1")
+
+    def __check_init__(self) -> None:
+        if not self.longest > 1:
+            raise ValueError(f"`longest` must be above 1, but {self.longest} was given.")
+
+    @property
+    def space(self) -> Box:
+        """Two numbers."""
+        return Box(2, self.low, self.high)
+
+    def _named(self, inner: AbstractAlgorithm[Any, Any, Any]) -> list[Any]:
+        parts = jtu.tree_leaves(inner, is_leaf=lambda x: isinstance(x, Optax))
+        return [x.hyperparameters[self.name] for x in parts if isinstance(x, Optax) and self.name in x.hyperparameters]
+
+    def init(self, inner: AbstractAlgorithm[Any, Any, Any], params: PyTree, *, key: PRNGKeyArray | None) -> _Moving:
+        if not (found := self._named(inner)):
+            raise ValueError(
+                f"`RateAndMomentum` sets the hyperparameter `{self.name}`, but the algorithm has none of this name. "
+                "Give it to the factory, as in `from_optax(optax.adam, learning_rate=1e-3, b1=0.9)`."
+            )
+        return _Moving(inner.init(params, key=key), jnp.ones((), jnp.result_type(float)), found[0])
+
+    def act(
+        self, state: _Moving, inner: AbstractAlgorithm[Any, Any, Any], params: PyTree, action: Float[Array, "2"]
+    ) -> _Moving:
+        del inner, params
+        share = (action[1] - self.low) / (self.high - self.low)
+        momentum = 1 - self.longest**-share
+        return _Moving(state.inner, jnp.exp(action[0]).astype(state.scale.dtype), momentum.astype(state.momentum.dtype))
+
+    def step(
+        self,
+        state: _Moving,
+        inner: AbstractAlgorithm[Any, Any, Any],
+        params: PyTree,
+        grads: PyTree,
+        *,
+        value: Scalar | None = None,
+    ) -> tuple[_Moving, PyTree]:
+        inner = eqx.tree_at(self._named, inner, replace_fn=lambda _: state.momentum)
+        new, proposed = inner.step(state.inner, params, grads, value=value)
+        return _Moving(new, state.scale, state.momentum), scaled(params, proposed, state.scale)
+
+    def setting(self, state: _Moving) -> Float[Array, ""]:
+        return jnp.log(state.scale)
 
 
 class _Chosen(eqx.Module):

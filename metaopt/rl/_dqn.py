@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from .._core import AbstractAlgorithm
 from .._core._numbers import check_counts, number
@@ -157,7 +157,7 @@ class DQN(AbstractAgent[_DQNState]):
         *,
         key: PRNGKeyArray,
     ) -> tuple[_DQNState, dict[str, Float[Array, ""]]]:
-        act_key, *learn_keys = jr.split(key, 1 + self.updates)
+        act_key, learn_key = jr.split(key)
         running, steps = self._act(environment, state.running, state.network, progress, act_key)
         replay = state.replay.add(steps)
         dynamic, static = eqx.partition((state.network, state.target, state.outer), eqx.is_array)
@@ -174,7 +174,7 @@ class DQN(AbstractAgent[_DQNState]):
             )
             return eqx.filter((network, target, outer), eqx.is_array), loss
 
-        dynamic, losses = jax.lax.scan(learn, dynamic, jnp.stack(learn_keys))
+        dynamic, losses = jax.lax.scan(learn, dynamic, jr.split(learn_key, self.updates))
         network, target, outer = eqx.combine(dynamic, static)
         metrics = {"reward": jnp.mean(steps.reward), "loss": jnp.mean(losses)}
         return _DQNState(network, target, outer, replay, running), metrics
@@ -186,16 +186,21 @@ class DQN(AbstractAgent[_DQNState]):
         powers = self.discount ** jnp.arange(self.returns, dtype=alive.dtype)
         total = jnp.sum(batch.reward * alive * powers[None], axis=1)
         count = jnp.sum(alive, axis=1).astype(jnp.int32)
-        final = (count - 1)[:, None]
-        ended = jnp.take_along_axis(batch.terminated, final, axis=1)[:, 0]
-        following = jnp.take_along_axis(batch.following, final[..., None], axis=1)[:, 0]
+        rows, final = jnp.arange(count.size), count - 1
+        ended, following = batch.terminated[rows, final], batch.following[rows, final]
         slow = jax.vmap(target)(following)
         chosen = jnp.argmax(jax.vmap(network)(following) if self.double else slow, axis=-1)
-        ahead = jnp.take_along_axis(slow, chosen[:, None], axis=1)[:, 0]
+        ahead = _of(slow, chosen)
         wanted = total + jnp.where(ended, 0, self.discount ** count.astype(total.dtype) * ahead)
-        values = jax.vmap(network)(batch.observation[:, 0])
-        value = jnp.take_along_axis(values, batch.action[:, :1], axis=1)[:, 0]
+        value = _of(jax.vmap(network)(batch.observation[:, 0]), batch.action[:, 0])
         return jnp.mean(optax.huber_loss(value, jax.lax.stop_gradient(wanted)))
 
     def actor(self, state: _DQNState, environment: AbstractEnvironment[Any]) -> Actor:
         return Actor(state.network, environment.space)
+
+
+def _of(values: Float[Array, "batch actions"], action: Int[Array, " batch"]) -> Float[Array, " batch"]:
+    """The values of these actions, without an index, whose derivative would be a scatter."""
+    return jnp.sum(
+        jnp.where(jnp.arange(values.shape[1], dtype=action.dtype)[None] == action[:, None], values, 0), axis=1
+    )

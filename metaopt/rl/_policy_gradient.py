@@ -1,7 +1,5 @@
 """What agents that learn a policy share."""
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import equinox as eqx
@@ -11,6 +9,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._core import AbstractAlgorithm
+from ._common import promotion
 from ._rollout import Running, Steps, run, start
 from ._spaces import Box, Discrete, Network
 from .base import AbstractEnvironment
@@ -43,7 +42,7 @@ class ActorCritic(eqx.Module):
         self, space: Discrete | Box, observation: Float[Array, " features"], action: Array
     ) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
         """The logarithm of the probability of an action, the entropy of the policy, and the value of the state."""
-        with _promotion():
+        with promotion():
             policy = self.distribution(space, observation)
             return policy.log_prob(action), policy.entropy(), self.value(observation)[0]
 
@@ -75,17 +74,10 @@ def draw(
     """Act by the policy."""
 
     def choose(observation: Array, key: PRNGKeyArray) -> Array:
-        with _promotion():
+        with promotion():
             return model.distribution(environment.space, observation).sample(seed=key)
 
     return run(environment, running, choose, steps, key=key)
-
-
-@contextlib.contextmanager
-def _promotion() -> Iterator[None]:
-    # The distributions are not written for the strict settings.
-    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-        yield
 
 
 class Judged(eqx.Module):

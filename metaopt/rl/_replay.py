@@ -24,10 +24,10 @@ class Replay(eqx.Module):
         return Replay(rows, jnp.zeros((), jnp.int32))
 
     def add(self, rows: PyTree) -> "Replay":
-        """Remember some steps, in the order of time."""
+        """Remember some steps, in the order of time, at the end."""
         new = jtu.tree_leaves(rows)[0].shape[0]
-        places = (self.count + jnp.arange(new)) % self._capacity
-        return Replay(jtu.tree_map(lambda old, x: old.at[places].set(x), self.rows, rows), self.count + new)
+        kept = jtu.tree_map(lambda old, x: jnp.concatenate([old, x])[-self._capacity :], self.rows, rows)
+        return Replay(kept, self.count + new)
 
     def sample(self, batch: int, length: int, *, key: PRNGKeyArray) -> PyTree:
         """Draw sequences of steps that followed each other: arrays that begin with axes of `batch` and `length`."""
@@ -36,6 +36,6 @@ class Replay(eqx.Module):
         first, second = jr.uniform(key, (2, batch))
         choices = jnp.maximum(stored - length + 1, 1)
         ages = jnp.minimum((first * choices.astype(first.dtype)).astype(jnp.int32), choices - 1)
-        times = (self.count - stored + ages)[:, None] + jnp.arange(length)[None]
+        times = (self._capacity - stored + ages)[:, None] + jnp.arange(length)[None]
         columns = jnp.minimum((second * episodes).astype(jnp.int32), episodes - 1)
-        return jtu.tree_map(lambda x: x[times % self._capacity, columns[:, None]], self.rows)
+        return jtu.tree_map(lambda x: x[times, columns[:, None]], self.rows)

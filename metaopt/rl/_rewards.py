@@ -30,6 +30,29 @@ class ConvergenceSpeed(AbstractReward):
         return jnp.clip(_log(before, self.floor) - _log(after, self.floor), -5, 5)
 
 
+class Cautious(AbstractReward):
+    r"""How much the logarithm of the loss fell, where a rise weighs more: with $d = \log v_t - \log v_{t + 1}$, clipped
+    to $\pm 5$, it is $d$ if that is positive, and $c \, d$ otherwise.
+
+    A policy that is trained by it keeps away from settings that fall fast on average, but now and then not at all.
+
+    **Arguments:**
+
+    - `weight`: $c$.
+    - `floor`: below which losses are not told apart.
+    """
+
+    weight: float = eqx.field(static=True, default=3.0)
+    floor: float = eqx.field(static=True, default=1e-8)
+
+    def reward(
+        self, first: Float[Array, ""], before: Float[Array, ""], after: Float[Array, ""], last: Bool[Array, ""]
+    ) -> Float[Array, ""]:
+        del first, last
+        fall = jnp.clip(_log(before, self.floor) - _log(after, self.floor), -5, 5)
+        return jnp.where(fall > 0, fall, self.weight * fall)
+
+
 class FinalReward(AbstractReward):
     r"""What the loss is in the end, relative to the start: $\log v_0 - \log v_T$, with the last decision.
 

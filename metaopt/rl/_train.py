@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from .._core import load, read_header, save
@@ -128,7 +129,7 @@ def train(
             count = min(longest, every * (done // every + 1) - done, steps - done)
             numbers = (jnp.asarray(n, jnp.int32) for n in (done, count, steps))
             state, new = _advance(agent, state, environment, *numbers, jnp.zeros(longest), run_key)
-            rewards += [float(reward) for reward in new[:count]]
+            rewards += np.asarray(new)[:count].tolist()
             if len(rewards) % every == 0 or len(rewards) == steps:
                 if evaluation is not None:
                     actor = agent.actor(state, environment)

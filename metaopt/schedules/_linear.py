@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, ScalarLike
 
 from .._core import AbstractAlgorithm, AbstractPlanner
@@ -10,13 +11,14 @@ from .base import AbstractSchedule
 
 
 class Linear(AbstractSchedule, AbstractPlanner):
-    r"""Scale the steps of an inner algorithm down along a line.
+    r"""Scale the steps of an inner algorithm down along a line, from the start on or late in the run.
 
     $$\phi(t) = \min\left(1, \frac{t + 1}{w}\right) \left(1 - (1 - \rho) \, u_t\right), \qquad
-      u_t = \min\left(1, \frac{\max(0, t - w)}{H - w}\right)$$
+      u_t = \min\left(1, \frac{\max(0, t - s)}{H - s}\right), \qquad s = \max(w, (1 - \delta) H)$$
 
     with the horizon $H$, the final fraction $\rho$ and $w$ steps of linear warm-up, as in
-    [`metaopt.schedules.Cosine`][].
+    [`metaopt.schedules.Cosine`][]. The decay takes the last share $\delta$ of the horizon: all of it by default, and
+    with less the schedule is the trapezoid that is known as warm-up, stable, decay.
 
     ??? cite "Reference"
 
@@ -26,6 +28,12 @@ class Linear(AbstractSchedule, AbstractPlanner):
           author={Defazio, Aaron and Cutkosky, Ashok and Mehta, Harsh and Mishchenko, Konstantin},
           booktitle={arXiv:2310.07831}, year={2023}
         }
+        @inproceedings{hagele2024scaling,
+          title={Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations},
+          author={H{\"a}gele, Alexander and Bakouch, Elie and Kosson, Atli and Ben Allal, Loubna
+                  and Von Werra, Leandro and Jaggi, Martin},
+          booktitle={NeurIPS}, year={2024}
+        }
         ```
     """
 
@@ -33,6 +41,7 @@ class Linear(AbstractSchedule, AbstractPlanner):
     horizon: Int[Array, ""]
     final_fraction: Float[Array, ""]
     warmup_fraction: Float[Array, ""]
+    decay_fraction: Float[Array, ""]
 
     def __init__(
         self,
@@ -40,6 +49,7 @@ class Linear(AbstractSchedule, AbstractPlanner):
         horizon: ScalarLike = 1000,
         final_fraction: ScalarLike = 0.0,
         warmup_fraction: ScalarLike = 0.0,
+        decay_fraction: ScalarLike = 1.0,
     ):
         r"""**Arguments:**
 
@@ -47,6 +57,7 @@ class Linear(AbstractSchedule, AbstractPlanner):
         - `horizon`: $H$, the number of steps until the factor is final; drivers set it.
         - `final_fraction`: $\rho$, where the factor ends.
         - `warmup_fraction`: $w / H$, the share of the horizon that is warm-up.
+        - `decay_fraction`: $\delta$, the share of the horizon that is decay; all but the warm-up at most.
 
         **Raises:**
 
@@ -56,7 +67,9 @@ class Linear(AbstractSchedule, AbstractPlanner):
         self.horizon = count("horizon", horizon)
         self.final_fraction = fraction(final_fraction)
         self.warmup_fraction = fraction(warmup_fraction)
+        self.decay_fraction = fraction(decay_fraction)
 
     def factor(self, clock: Int[Array, ""]) -> Float[Array, ""]:
-        rise, done = warmup(clock, self.horizon, self.warmup_fraction)
+        rise, _ = warmup(clock, self.horizon, self.warmup_fraction)
+        _, done = warmup(clock, self.horizon, jnp.maximum(self.warmup_fraction, 1 - self.decay_fraction))
         return rise * (1 - (1 - self.final_fraction.astype(done.dtype)) * done)

@@ -278,3 +278,27 @@ def test_sharded_is_unsharded() -> None:
     assert ours.keys() == theirs.keys()
     for name, metric in ours.items():
         assert metric == pytest.approx(theirs[name], rel=1e-6, nan_ok=True)
+
+
+def test_norms_of_large_gradients_are_taken_now_and_then() -> None:
+    monitor = Monitor()
+    small, large = jnp.zeros(100_000), jnp.zeros(100_001)
+
+    @jax.jit
+    def run(like: jax.Array) -> MonitorState:
+        def body(state: MonitorState, t: jax.Array) -> tuple[MonitorState, None]:
+            grads = like.at[0].set(jnp.where(t == 3, jnp.nan, t))
+            return monitor.update(state, value=1 / (1 + t), grads=grads), None
+
+        return jax.lax.scan(body, monitor.init(), jnp.arange(20.0))[0]
+
+    every, some = run(small), run(large)
+    assert float(every.gradient_norm.last) == 19 and int(every.nonfinite) == 1
+    # Of steps 0, 8 and 16.
+    assert float(some.gradient_norm.last) == 16 and int(some.nonfinite) == 0
+    np.testing.assert_allclose(some.gradient_norm.mean, np.average([0, 8, 16], weights=[0.98**2, 0.98, 1]), rtol=1e-5)
+    np.testing.assert_array_equal(monitor.trace(some).gradient_norms, [0] * 8 + [8] * 8 + [16] * 4)
+    exact = Monitor(norm_every=1)
+    assert float(exact.update(exact.init(), value=1.0, grads=large + 1).gradient_norm.last) == pytest.approx(316.2293)
+    with pytest.raises(ValueError, match="norm_every"):
+        Monitor(norm_every=0)

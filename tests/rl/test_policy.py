@@ -13,6 +13,7 @@ import pytest
 
 import metaopt
 from metaopt import rl
+from metaopt.schedules import Cosine
 from metaopt.tasks import Quadratics
 
 
@@ -34,11 +35,18 @@ def _actor(environment: rl.OptimizationEnvironment, seed: int = 0) -> rl.Actor:
 
 @pytest.mark.parametrize(
     "control",
-    [rl.RateMultipliers((0.5, 3.0)), rl.LogRate(), rl.Choice((_sgd(0.1),)), rl.Restart()],
-    ids=["multipliers", "log_rate", "choice", "restart"],
+    [
+        rl.RateMultipliers((0.5, 3.0)),
+        rl.LogRate(),
+        rl.Choice((_sgd(0.1),)),
+        rl.Restart(),
+        rl.RateAndMomentum(name="momentum"),
+    ],
+    ids=["multipliers", "log_rate", "choice", "restart", "momentum"],
 )
 def test_a_policy_acts_as_the_environment_does(control: Any) -> None:
-    environment = _environment(control=control)
+    inner = metaopt.from_optax(optax.sgd, learning_rate=0.01, momentum=0.5)
+    environment = rl.OptimizationEnvironment(_FAMILY, inner, control=control, horizon=4, every=3)
     actor = _actor(environment)
     state, observation = environment.reset(key=jr.key(1))
     task, params = _FAMILY.sample(key=state.task), state.params
@@ -78,10 +86,35 @@ def test_a_restart_forgets_momentum() -> None:
     np.testing.assert_allclose(ends, [0.19, 0.1], rtol=1e-5)
 
 
+def test_rate_and_momentum_are_those_of_an_algorithm_made_with_them() -> None:
+    inner = Cosine(metaopt.from_optax(optax.sgd, learning_rate=0.1, momentum=0.9), horizon=10)
+    same = Cosine(metaopt.from_optax(optax.sgd, learning_rate=0.1, momentum=0.99), horizon=10)
+    control, start, grads = rl.RateAndMomentum(name="momentum"), jnp.ones(2), jnp.asarray([1.0, -2.0])
+    state = control.init(inner, start, key=None)
+    # The second number says 100 steps, the first half the length.
+    state = control.act(state, inner, start, jnp.asarray([np.log(0.5), 3.0], jnp.float32))
+    params, wanted, other = start, start, same.init(start)
+    for _ in range(3):
+        state, params = control.step(state, inner, params, grads)
+        other, proposed = same.step(other, wanted, grads)
+        wanted = wanted + 0.5 * (proposed - wanted)
+    np.testing.assert_allclose(params, wanted, rtol=1e-5)
+    assert float(control.setting(state)) == pytest.approx(np.log(0.5))
+
+
+def test_an_algorithm_without_momentum_is_refused() -> None:
+    with pytest.raises(ValueError, match="hyperparameter `b1`"):
+        rl.RateAndMomentum().init(_sgd(), jnp.ones(2), key=None)
+    with pytest.raises(ValueError, match="`longest` must be above 1"):
+        rl.RateAndMomentum(longest=1.0)
+
+
 def test_rewards() -> None:
     first, before, after = (jnp.asarray(x) for x in (8.0, 4.0, 2.0))
     last, more = jnp.asarray(True), jnp.asarray(False)
     assert float(rl.ConvergenceSpeed().reward(first, before, after, more)) == pytest.approx(np.log(2))
+    assert float(rl.Cautious(3.0).reward(first, before, after, more)) == pytest.approx(np.log(2))
+    assert float(rl.Cautious(3.0).reward(first, after, before, more)) == pytest.approx(-3 * np.log(2))
     assert float(rl.FinalReward().reward(first, before, after, more)) == 0
     assert float(rl.FinalReward().reward(first, before, after, last)) == pytest.approx(np.log(4))
     assert float(rl.Regret(1.0).reward(first, before, after, last)) == pytest.approx(-1 / 7)

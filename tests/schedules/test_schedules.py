@@ -39,14 +39,17 @@ def _factors(algorithm: metaopt.AbstractAlgorithm, losses: Any) -> list[float]:
     return lengths
 
 
-@pytest.mark.parametrize(("final", "warmup"), [(0.0, 0.0), (0.1, 0.0), (0.25, 0.5), (0.0, 1.0)])
-def test_linear(final: float, warmup: float, x64: None) -> None:
+@pytest.mark.parametrize(
+    ("final", "warmup", "decay"),
+    [(0.0, 0.0, 1.0), (0.1, 0.0, 1.0), (0.25, 0.5, 1.0), (0.0, 1.0, 1.0), (0.1, 0.3, 0.4), (0.2, 0.5, 0.8)],
+)
+def test_linear(final: float, warmup: float, decay: float, x64: None) -> None:
     def expected(t: int) -> float:
-        steps = 10 * warmup
+        steps, start = 10 * warmup, 10 * max(warmup, 1 - decay)
         rise = min(1.0, (t + 1) / steps) if steps > 1 else 1.0
-        return rise * (1 - (1 - final) * min(1.0, max(0.0, t - steps) / max(10 - steps, 1e-3)))
+        return rise * (1 - (1 - final) * min(1.0, max(0.0, t - start) / max(10 - start, 1e-3)))
 
-    found = _factors(Linear(_sgd(), 10, final, warmup), np.ones(14))
+    found = _factors(Linear(_sgd(), 10, final, warmup, decay), np.ones(14))
     np.testing.assert_allclose(found, [expected(t) for t in range(14)], atol=1e-12)
     # A warm-up never goes beyond the full step.
     assert max(found) <= 1 + 1e-12
