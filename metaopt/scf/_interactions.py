@@ -1,13 +1,17 @@
 """Coulomb and exchange matrices from integrals over pairs of functions."""
 
+import math
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ..backend import XLA, AbstractBackend
 from ..backend._pairs import doubled, functions, pack, pairs, positions, squares, unpack
+from ._cholesky import leading
 from .base import AbstractInteraction
 
 
@@ -29,9 +33,8 @@ class PairPacked(AbstractInteraction):
     def exchange(self, density: Float[Array, "n n"]) -> Float[Array, "n n"]:
         return self.backend.contract_pairs(self.crossed, density)
 
-    def monopoles(self) -> Float[Array, "n n"]:
-        own = squares(self.direct.shape[-1])
-        return self.direct[own[:, None], own[None]]
+    def leading(self, share: float) -> Float[Array, "few pairs"]:
+        return _leading(jnp.diagonal(self.direct), lambda place: self.direct[place], share)
 
 
 class DensityFitted(AbstractInteraction):
@@ -61,9 +64,19 @@ class DensityFitted(AbstractInteraction):
     def exchange(self, density: Float[Array, "n n"]) -> Float[Array, "n n"]:
         return self.backend.exchange_of_factors(self.factors, density)
 
-    def monopoles(self) -> Float[Array, "n n"]:
-        own = self.factors[:, squares(self.factors.shape[-1])]
-        return own.T @ own
+    def leading(self, share: float) -> Float[Array, "few pairs"]:
+        diagonal = jnp.sum(self.factors**2, axis=0)
+        return _leading(diagonal, lambda place: self.factors[:, place] @ self.factors, share)
+
+
+def _leading(
+    diagonal: Float[Array, " pairs"], column: Callable[[Int[Array, ""]], Float[Array, " pairs"]], share: float
+) -> Float[Array, "few pairs"]:
+    own = squares(diagonal.size)
+    count = min(math.ceil(share * own.size), diagonal.size)
+    # Those that a system was padded with repel nothing.
+    limit = jnp.ceil(share * jnp.sum(diagonal[own] > 0, dtype=diagonal.dtype))
+    return leading(diagonal, column, count, limit)
 
 
 def crossed(direct: Float[np.ndarray, "pairs pairs"]) -> Float[np.ndarray, "pairs pairs"]:
@@ -97,22 +110,19 @@ def unfold(repulsion: Float[np.ndarray, "..."], n: int) -> Float[np.ndarray, "pa
     )
 
 
-def unpacked(repulsion: Float[Array, "geometries packed"], n: int) -> PairPacked:
+def unpacked(repulsion: Float[np.ndarray, "geometries packed"], n: int) -> PairPacked:
     """The interactions of many geometries, stacked, from integrals whose pairs of pairs are packed."""
     rows, columns = np.tril_indices(n)
-    place, pair = positions(n), positions(pairs(n))
+    place, pair = positions(n), positions(pairs(n)).astype(np.intp)
     first = pair[place[rows[:, None], rows[None]], place[columns[:, None], columns[None]]]
     second = pair[place[rows[:, None], columns[None]], place[columns[:, None], rows[None]]]
-    return _gathered(repulsion, pair, first, second)
-
-
-@jax.jit
-def _gathered(packed: Float[Array, "geometries packed"], pair: Array, first: Array, second: Array) -> PairPacked:
-    def one(x: Float[Array, " packed"]) -> PairPacked:
-        direct, a, b = (x.at[index].get(mode="promise_in_bounds") for index in (pair, first, second))
-        return PairPacked(direct, 0.5 * (a + b))
-
-    return jax.lax.map(one, packed)
+    direct, exchange = (np.empty((len(repulsion), *pair.shape)) for _ in range(2))
+    # On the host, where picking elements is several times faster than in a compiled program on a CPU.
+    for k, packed in enumerate(repulsion):
+        direct[k] = packed[pair]
+        exchange[k] = 0.5 * (packed[first] + packed[second])
+    # One by one, so that shapes are those of one system.
+    return jax.vmap(PairPacked)(jnp.asarray(direct), jnp.asarray(exchange))
 
 
 def bytes_needed(n: int, auxiliary: int | None) -> float:
