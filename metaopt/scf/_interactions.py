@@ -110,19 +110,22 @@ def unfold(repulsion: Float[np.ndarray, "..."], n: int) -> Float[np.ndarray, "pa
     )
 
 
-def unpacked(repulsion: Float[np.ndarray, "geometries packed"], n: int) -> PairPacked:
+def unpacked(repulsion: Float[Array, "geometries packed"], n: int) -> PairPacked:
     """The interactions of many geometries, stacked, from integrals whose pairs of pairs are packed."""
     rows, columns = np.tril_indices(n)
-    place, pair = positions(n), positions(pairs(n)).astype(np.intp)
+    place, pair = positions(n), positions(pairs(n))
     first = pair[place[rows[:, None], rows[None]], place[columns[:, None], columns[None]]]
     second = pair[place[rows[:, None], columns[None]], place[columns[:, None], rows[None]]]
-    direct, exchange = (np.empty((len(repulsion), *pair.shape)) for _ in range(2))
-    # On the host, where picking elements is several times faster than in a compiled program on a CPU.
-    for k, packed in enumerate(repulsion):
-        direct[k] = packed[pair]
-        exchange[k] = 0.5 * (packed[first] + packed[second])
-    # One by one, so that shapes are those of one system.
-    return jax.vmap(PairPacked)(jnp.asarray(direct), jnp.asarray(exchange))
+    return _gathered(repulsion, pair, first, second)
+
+
+@jax.jit
+def _gathered(packed: Float[Array, "geometries packed"], pair: Array, first: Array, second: Array) -> PairPacked:
+    def one(x: Float[Array, " packed"]) -> PairPacked:
+        direct, a, b = (x.at[index].get(mode="promise_in_bounds") for index in (pair, first, second))
+        return PairPacked(direct, 0.5 * (a + b))
+
+    return jax.lax.map(one, packed)
 
 
 def bytes_needed(n: int, auxiliary: int | None) -> float:

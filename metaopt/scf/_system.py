@@ -223,8 +223,8 @@ class System(eqx.Module):
     ) -> "System":
         """Make systems of many geometries of one molecule, stacked, with integrals from PySCF (extra `quantum`).
 
-        The molecule is read once, and atoms are solved once for the guess: this is several times faster than
-        [`metaopt.scf.System.from_pyscf`][] for each and [`metaopt.scf.stack`][].
+        The molecule is read once, atoms are solved once for the guess, and integrals are unpacked on the device: this
+        is several times faster than [`metaopt.scf.System.from_pyscf`][] for each and [`metaopt.scf.stack`][].
 
         **Arguments:**
 
@@ -272,7 +272,7 @@ class System(eqx.Module):
                 geometry=Geometry(at, found.elements, found.shells),
             )
 
-        interactions = unpacked(found.repulsion, found.overlap.shape[-1])
+        interactions = unpacked(jnp.asarray(found.repulsion), found.overlap.shape[-1])
         arrays = (jnp.asarray(x) for x in (found.overlap, found.core, found.nuclear_energy, found.positions))
         overlap, core, nuclear, at = arrays
         return jax.vmap(one)(overlap, core, interactions, nuclear, at)
