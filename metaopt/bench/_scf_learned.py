@@ -15,7 +15,6 @@ import optax
 from .._core import Learner, from_optax
 from ..meta import ES, ConstantHorizon, MeanLoss, MetaProblem, meta_train as train, only
 from ..scf import (
-    CDIIS,
     RESULTS,
     AbstractAccelerator,
     Accelerated,
@@ -27,6 +26,7 @@ from ..scf import (
     SelfConsistentFields,
     Solution,
     Surrogate,
+    Switching,
     System,
     pad,
     solve,
@@ -55,7 +55,7 @@ _FAMILIES = {
 _FOLDS = 3
 # Training is on molecules of at most so many functions.
 _SMALL = 40
-_META_STEPS = 60
+_META_STEPS = 20
 _CYCLES = 200
 _PATH = 24
 _APART = 1e-6
@@ -217,7 +217,7 @@ def _trained(buckets: list[_Bucket], padded: dict[str, System], left_out: set[st
         names = [n for n in bucket.names if n not in left_out]
         if len(names) >= 2 and bucket.functions <= 1.25 * _SMALL:
             families.append(SelfConsistentFields(stack([padded[name] for name in names])))
-    learner, seconds = Learner(Accelerated(LearnedAccelerator(CDIIS(), share=1.0))), 0.0
+    learner, seconds = Learner(Accelerated(LearnedAccelerator(share=1.0))), 0.0
 
     def network(learner: Any) -> Any:
         return learner.algorithm.accelerator.network
@@ -250,7 +250,7 @@ def _across(molecules: dict[str, MolecularCase], steps: int) -> tuple[list[dict[
         out = set(names[fold::_FOLDS])
         learned, spent = _trained(buckets, padded, out, steps)
         seconds += spent
-        trained |= {name: Guarded(learned) for name in out}
+        trained |= {name: Guarded(learned, Switching()) for name in out}
         jax.clear_caches()
     run = eqx.filter_jit(lambda s, a: solve(s, a, max_cycles=_CYCLES))
     rows, counts, failed = [], np.zeros(3, int), 0

@@ -1,13 +1,17 @@
 """Coulomb and exchange matrices from integrals over pairs of functions."""
 
+import math
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ..backend import XLA, AbstractBackend
 from ..backend._pairs import doubled, functions, pack, pairs, positions, squares, unpack
+from ._cholesky import leading
 from .base import AbstractInteraction
 
 
@@ -29,9 +33,8 @@ class PairPacked(AbstractInteraction):
     def exchange(self, density: Float[Array, "n n"]) -> Float[Array, "n n"]:
         return self.backend.contract_pairs(self.crossed, density)
 
-    def monopoles(self) -> Float[Array, "n n"]:
-        own = squares(self.direct.shape[-1])
-        return self.direct[own[:, None], own[None]]
+    def leading(self, share: float) -> Float[Array, "few pairs"]:
+        return _leading(jnp.diagonal(self.direct), lambda place: self.direct[place], share)
 
 
 class DensityFitted(AbstractInteraction):
@@ -61,9 +64,19 @@ class DensityFitted(AbstractInteraction):
     def exchange(self, density: Float[Array, "n n"]) -> Float[Array, "n n"]:
         return self.backend.exchange_of_factors(self.factors, density)
 
-    def monopoles(self) -> Float[Array, "n n"]:
-        own = self.factors[:, squares(self.factors.shape[-1])]
-        return own.T @ own
+    def leading(self, share: float) -> Float[Array, "few pairs"]:
+        diagonal = jnp.sum(self.factors**2, axis=0)
+        return _leading(diagonal, lambda place: self.factors[:, place] @ self.factors, share)
+
+
+def _leading(
+    diagonal: Float[Array, " pairs"], column: Callable[[Int[Array, ""]], Float[Array, " pairs"]], share: float
+) -> Float[Array, "few pairs"]:
+    own = squares(diagonal.size)
+    count = min(math.ceil(share * own.size), diagonal.size)
+    # Those that a system was padded with repel nothing.
+    limit = jnp.ceil(share * jnp.sum(diagonal[own] > 0, dtype=diagonal.dtype))
+    return leading(diagonal, column, count, limit)
 
 
 def crossed(direct: Float[np.ndarray, "pairs pairs"]) -> Float[np.ndarray, "pairs pairs"]:

@@ -10,14 +10,12 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 from .._core._numbers import check_counts
 from ._history import History, check_history, empty, products
 from ._norms import largest
-from ._surrogate import modelled
+from ._surrogate import REACH, modelled
 from ._switching import Switching
 from .base import AbstractAccelerator, Matrices, Signal
 
 
-_FEATURES, _MOVES = 8, 5
-# Where the network begins: the numbers of an untrained surrogate.
-_SCALE = 0.7
+_FEATURES, _MOVES = 8, 6
 _TINY = 1e-14
 
 
@@ -36,12 +34,12 @@ class LearnedAccelerator(AbstractAccelerator[LearnedState]):
     r"""Mix a base accelerator with a solved model of the field, shift and damp, all by what a network says.
 
     $$\tilde F = (1 - d) \left(F_\text{base} + s \, (F_\text{model} - F_\text{base}) + \sigma (1 - P)\right)
-          + d \, \tilde F_\text{last}, \qquad (s, a, b, \sigma, d) = N(z)$$
+          + d \, \tilde F_\text{last}, \qquad (s, a, b, r, \sigma, d) = N(z)$$
 
-    The model is that of [`metaopt.scf.Surrogate`][] with $a$ and $b$ for its scales. The features $z$ are invariant:
-    the size of the residual and how it changed, the change of the energy and its sign, the gap between occupied and
-    virtual orbitals, the age, and of the normalized Gram matrix of residuals the angle between the last two and the
-    smallest eigenvalue.
+    The model is that of [`metaopt.scf.Surrogate`][] with $a$ and $b$ for its scales and $r$ for its reach. The features
+    $z$ are invariant: the size of the residual and how it changed, the change of the energy and its sign, the gap
+    between occupied and virtual orbitals, the age, and of the normalized Gram matrix of residuals the angle between the
+    last two and the smallest eigenvalue.
 
     Untrained, $s$ is the `share` that it is made with and all else does nothing: with 0 it is exactly the base, with 1
     the model alone. It is trained over molecules by [`metaopt.meta_train`][] on a
@@ -51,13 +49,14 @@ class LearnedAccelerator(AbstractAccelerator[LearnedState]):
 
     - `base`: the accelerator that it begins as.
     - `network`: two layers, the last one zero before training.
-    - `history`, `iterations`: those of the model.
+    - `history`, `iterations`, `vectors`: those of the model.
     """
 
     base: AbstractAccelerator[Any]
     network: tuple[Float[Array, "hidden features"], Float[Array, " hidden"], Float[Array, "moves hidden"], Array]
     history: int = eqx.field(static=True)
     iterations: int = eqx.field(static=True)
+    vectors: float = eqx.field(static=True)
 
     def __init__(
         self,
@@ -65,7 +64,8 @@ class LearnedAccelerator(AbstractAccelerator[LearnedState]):
         *,
         hidden_size: int = 8,
         history: int = 8,
-        iterations: int = 6,
+        iterations: int = 8,
+        vectors: float = 1.0,
         share: float = 0.0,
         key: PRNGKeyArray | None = None,
     ):
@@ -73,7 +73,7 @@ class LearnedAccelerator(AbstractAccelerator[LearnedState]):
 
         - `base`: the accelerator to begin as; by default [`metaopt.scf.Switching`][] from ADIIS to CDIIS.
         - `hidden_size`: of the network.
-        - `history`, `iterations`: those of [`metaopt.scf.Surrogate`][].
+        - `history`, `iterations`, `vectors`: those of [`metaopt.scf.Surrogate`][].
         - `share`: $s$ before training, from 0 to 1.
         - `key`: draws the weights; the same weights each time if it is left out.
 
@@ -89,7 +89,7 @@ class LearnedAccelerator(AbstractAccelerator[LearnedState]):
         first = jr.normal(jr.key(0) if key is None else key, (hidden_size, _FEATURES)) / _FEATURES**0.5
         zeros = jnp.zeros
         self.network = (first, zeros(hidden_size), zeros((_MOVES, hidden_size)), zeros(_MOVES).at[0].set(share))
-        self.history, self.iterations = history, iterations
+        self.history, self.iterations, self.vectors = history, iterations, vectors
 
     def init(self, params: Matrices, *, key: PRNGKeyArray | None = None) -> LearnedState:
         far = jnp.asarray(jnp.inf, params.dtype)
@@ -104,7 +104,8 @@ class LearnedAccelerator(AbstractAccelerator[LearnedState]):
         moves = self._moves(features(state, past, params, grads))
         share, damping = jnp.clip(moves[0], 0, 1), jnp.clip(moves[4], 0, 0.9)
         shift = 0.1 * jnp.maximum(moves[3], 0)
-        model = modelled(past, grads, _SCALE * jnp.exp(moves[1]), _SCALE * jnp.exp(moves[2]), self.iterations)
+        coulomb, exchange, reach = jnp.exp(moves[1]), jnp.exp(moves[2]), REACH * jnp.exp(moves[5])
+        model = modelled(past, grads, base, coulomb, exchange, reach, self.iterations, self.vectors)
         identity = jnp.eye(params.shape[-1], dtype=params.dtype)[None]
         proposed = base + share * (model - base) + shift * (identity - grads.density)
         proposed = proposed + jnp.where(state.age > 0, damping, 0) * (state.last - proposed)

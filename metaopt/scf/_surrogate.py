@@ -5,93 +5,122 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, Scalar
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core._numbers import check_counts, number
 from ._cdiis import smallest_residual
 from ._history import History, check_history, combined, empty, products
+from ._interactions import DensityFitted
+from ._norms import positive
 from ._orbitals import commutator
+from ._switching import Switching
 from .base import AbstractAccelerator, Matrices, Signal
 
 
 # Inner iterations extrapolate over so many.
-_INNER = 5
+_INNER = 6
 # Of changes of the density that were scaled to unit length.
 _RIDGE = 1e-9
+# Halfway, in angles, to where an electron has moved to another orbital.
+REACH = 1.0
 # How much of the residual of the model has to be gone for its solution to be trusted.
 _SOLVED = 0.5
 
 
-class Surrogate(AbstractAccelerator[History]):
+class Surrogate(AbstractAccelerator[tuple[PyTree, History]]):
     r"""Solve a model of the field that knows all Fock matrices built so far, and propose its Fock matrix.
 
     The Fock matrix is linear in the density. Where a density $P$ differs from the newest one by a combination of
-    earlier ones, the model is exact, and what is left is repulsion between populations:
+    earlier ones, the model is exact, and for what is left there are few factors of the repulsion:
 
     $$\tilde F(P) = F_n + \sum_i c_i (F_i - F_n) + V\Big(P - P_n - \sum_i c_i (P_i - P_n)\Big), \qquad
       c = \arg\min_c \Big\lVert P - P_n - \sum_i c_i (P_i - P_n) \Big\rVert^2$$
 
-    $$V(D)_{ij} = a \, \delta_{ij} \sum_k (ii|kk) D_{kk}^\text{all} - b \, (ii|jj) D_{ij}$$
+    $$V(D) = \sum_p a \, B^p \, \mathrm{tr}(B^p D^\text{all}) - b \, B^p D B^p, \qquad
+      (ij|kl) \approx \sum_p B^p_{ij} B^p_{kl}$$
 
-    It is solved from the proposal of [`metaopt.scf.CDIIS`][] by `iterations` cycles with extrapolation, each of which
-    has a diagonalization but no Fock build. If that does not take half of the model's residual away, the proposal of
-    CDIIS is kept.
+    The factors are the first ones of a pivoted Cholesky decomposition of the integrals, `vectors` for each function.
+    It is solved from the proposal of the base by `iterations` cycles with extrapolation, each of which has a
+    diagonalization but no Fock build. If that does not take half of the model's residual away, or its density is
+    further than `reach` from that of the base (the norm of the difference; an electron that moves to another orbital
+    counts $\sqrt 2$), the proposal of the base is kept: which of several solutions is found is left to the base.
+
+    What it costs: decomposing reads one column of integrals for each factor, with one vector for each of $n$ functions
+    about $4 / n$ of all that there are, once. A cycle is a Fock build with as few factors, where density fitting has
+    three to six times more. So it is for where Fock builds are what costs, such as integrals that are computed anew for
+    each. Where all integrals of a small molecule are in memory, a cycle takes as long as a Fock build.
 
     **Attributes:**
 
-    - `coulomb`, `exchange`: $a$ and $b$. With exact integrals they would be one.
+    - `base`: whose proposals the model is solved from; by default [`metaopt.scf.Switching`][] from ADIIS to CDIIS.
+    - `coulomb`, `exchange`: $a$ and $b$. With all factors they would be one.
+    - `reach`: how far from the base the model is followed.
     - `history`: how many Fock matrices are remembered.
     - `iterations`: how many cycles the model gets.
+    - `vectors`: how many factors there are for each function.
 
     ??? cite "Reference"
 
         ```bibtex
-        @article{pople1965approximate,
-          title={Approximate self-consistent molecular orbital theory. {I}. {Invariant} procedures},
-          author={Pople, John A. and Santry, David P. and Segal, Gerald A.},
-          journal={The Journal of Chemical Physics}, volume={43}, pages={S129--S135}, year={1965}
+        @article{beebe1977simplifications,
+          title={Simplifications in the generation and transformation of two-electron integrals in molecular
+                 calculations},
+          author={Beebe, Nelson H. F. and Linderberg, Jan},
+          journal={International Journal of Quantum Chemistry}, volume={12}, pages={683--705}, year={1977}
         }
         ```
     """
 
-    coulomb: Float[Array, ""] = eqx.field(converter=number, default=0.7)
-    exchange: Float[Array, ""] = eqx.field(converter=number, default=0.7)
+    base: AbstractAccelerator[Any] = Switching()
+    coulomb: Float[Array, ""] = eqx.field(converter=number, default=1.0)
+    exchange: Float[Array, ""] = eqx.field(converter=number, default=1.0)
+    reach: Float[Array, ""] = eqx.field(converter=positive, default=REACH)
     history: int = eqx.field(static=True, default=8)
-    iterations: int = eqx.field(static=True, default=6)
+    iterations: int = eqx.field(static=True, default=8)
+    vectors: float = eqx.field(static=True, default=1.0)
 
     def __check_init__(self) -> None:
         check_history(self.history)
         check_counts(iterations=self.iterations)
+        if not self.vectors > 0:
+            raise ValueError(f"`vectors` must be positive, but {self.vectors} was given.")
 
-    def init(self, params: Matrices, *, key: PRNGKeyArray | None = None) -> History:
-        del key
-        return empty((params, params, params), self.history)
+    def init(self, params: Matrices, *, key: PRNGKeyArray | None = None) -> tuple[PyTree, History]:
+        return self.base.init(params, key=key), empty((params, params, params), self.history)
 
     def step(
-        self, state: History, params: Matrices, grads: Signal, *, value: Scalar | None = None
-    ) -> tuple[History, Matrices]:
-        del value
-        state = state.add((params, grads.residual, grads.density))
-        return state, modelled(state, grads, self.coulomb, self.exchange, self.iterations)
+        self, state: tuple[PyTree, History], params: Matrices, grads: Signal, *, value: Scalar | None = None
+    ) -> tuple[tuple[PyTree, History], Matrices]:
+        base, plain = self.base.step(state[0], params, grads, value=value)
+        past = state[1].add((params, grads.residual, grads.density))
+        model = modelled(past, grads, plain, self.coulomb, self.exchange, self.reach, self.iterations, self.vectors)
+        return (base, past), model
 
 
 def modelled(
-    past: History, grads: Signal, coulomb: Float[Array, ""], exchange: Float[Array, ""], iterations: int
+    past: History,
+    grads: Signal,
+    plain: Matrices,
+    coulomb: Float[Array, ""],
+    exchange: Float[Array, ""],
+    reach: Float[Array, ""],
+    iterations: int,
+    vectors: float,
 ) -> Matrices:
-    """The Fock matrix of a solved model. The history holds Fock matrices, residuals and densities, the newest
-    included."""
-    focks, residuals, densities = past.entries
+    """The Fock matrix of a solved model, or what was proposed. The history holds Fock matrices, residuals and
+    densities, the newest included."""
+    focks, _, densities = past.entries
     fock, density = focks[past.newest], grads.density
-    system: Any = grads.operator.system
-    plain = combined(smallest_residual(products(residuals, residuals), past.valid), focks)
-
-    repulsion = system.interaction.monopoles()
+    operator: Any = grads.operator
+    system = operator.system
+    few = DensityFitted(system.interaction.leading(vectors))
     share = 1.0 if system.functional is None else system.functional.exact_exchange
     a, b = coulomb.astype(fock.dtype), share * exchange.astype(fock.dtype)
 
     def response(change: Matrices) -> Matrices:
-        populations = grads.weight * jnp.sum(jnp.diagonal(change, axis1=-2, axis2=-1), axis=0)
-        return a * jnp.diag(repulsion @ populations)[None] - b * repulsion[None] * change
+        moved = operator.out_of(change)
+        repulsion = few.coulomb(grads.weight * jnp.sum(moved, axis=0))[None]
+        return operator.into(a * repulsion - b * jax.vmap(few.exchange)(moved))
 
     changes = jnp.where(past.valid[:, None, None, None], densities - density[None], 0)
     known = jnp.where(past.valid[:, None, None, None], focks - fock[None], 0)
@@ -117,9 +146,11 @@ def modelled(
         best = combined(smallest_residual(products(inner_residuals, inner_residuals), inner.valid), fields)
         return (inner, system.occupy(best)), jnp.linalg.norm(residual)
 
-    begin = (empty((fock, fock), _INNER), system.occupy(plain))
+    start = system.occupy(plain)
+    begin = (empty((fock, fock), _INNER), start)
     (_, at), norms = jax.lax.scan(cycle, begin, length=iterations)
     field = model(at)
     left = jnp.linalg.norm(commutator(field, at))
-    solved = (left < _SOLVED * norms[0]) & jnp.all(jnp.isfinite(field))
+    near = jnp.linalg.norm(at - start) < reach.astype(fock.dtype)
+    solved = (left < _SOLVED * norms[0]) & near & jnp.all(jnp.isfinite(field))
     return jnp.where(solved, field, plain)

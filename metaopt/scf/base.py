@@ -30,8 +30,9 @@ class AbstractInteraction(eqx.Module):
         r"""$K_{ij} = \sum_{kl} (ik|jl) D_{kl}$ of a symmetric density."""
 
     @abc.abstractmethod
-    def monopoles(self) -> Float[Array, "n n"]:
-        r"""$(ii|jj)$, the repulsion of the squares of functions."""
+    def leading(self, share: float) -> Float[Array, "few pairs"]:
+        r"""Few factors $B^P_{ij}$, with pairs packed, for which $\sum_P B^P_{ij} B^P_{kl}$ is close to $(ij|kl)$:
+        so many for each function that repels anything."""
 
 
 Field = Float[Array, " points"]

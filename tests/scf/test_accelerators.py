@@ -31,7 +31,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "adiis": {"history": 3},
     "switching": {"far": {"name": "adiis", "history": 3}},
     "second_order": {"iterations": 4},
-    "surrogate": {"history": 4, "iterations": 3},
+    "surrogate": {"base": {"name": "cdiis", "history": 4}, "history": 4, "iterations": 3},
     "learned_accelerator": {"base": {"name": "cdiis", "history": 4}, "hidden_size": 3, "iterations": 3},
     "level_shift": {"shift": 0.25, "inner": {"name": "cdiis", "history": 4}},
     "damping": {"factor": 0.2, "inner": "roothaan"},
