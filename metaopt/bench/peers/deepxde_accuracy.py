@@ -56,7 +56,12 @@ def poisson_l():
 
     geometry = dde.geometry.Polygon([[-1, -1], [0, -1], [0, 0], [1, 0], [1, 1], [-1, 1]])
     # The example's own numbers of points, and no weights.
-    return elliptic(geometry, pde, network(50, 4), 1, 1200, 120)
+    data, *rest = elliptic(geometry, pde, network(50, 4), 1, 1200, 120)
+    # Points of a polygon come in double precision, which its networks refuse.
+    for name in ("train_x_all", "train_x_bc", "train_x", "test_x"):
+        points = getattr(data, name)
+        setattr(data, name, None if points is None else points.astype(np.float32))
+    return data, *rest
 
 
 def helmholtz():
@@ -189,11 +194,12 @@ def main():
     data, net, weights, rate = {f.__name__: f for f in problems}[options.problem]()
     model = dde.Model(data, net)
     tests = np.load(options.tests)
-    # Importing and building count for nothing.
-    started = time.process_time()
-    half, end = started + options.budget / 2, started + options.budget
     quiet = {"display_every": 10**9}
     model.compile("adam", lr=rate, loss_weights=weights)
+    # Importing, building and the first steps, which set PyTorch up, count for nothing.
+    model.train(iterations=3, **quiet)
+    started = time.process_time()
+    half, end = started + options.budget / 2, started + options.budget
     model.train(iterations=10**6, callbacks=[Until(half)], **quiet)
     steps = model.train_state.step
     after_adam = error(model, tests)
