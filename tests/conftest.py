@@ -52,7 +52,7 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 # Tracing makes many small objects that live long. To look through them as often as Python does takes a sixth of the
 # time.
-gc.set_threshold(100_000, 50, 100)
+gc.set_threshold(50_000, 20, 10)
 
 # A process may have 65530 memory mappings on Linux, and compilers crash beyond that. A compiled program has seven.
 _MAPPINGS = Path("/proc/self/maps")
