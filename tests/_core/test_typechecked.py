@@ -70,6 +70,7 @@ def _try_all(load: str) -> str:
     return "\n".join(lines)
 
 
+@pytest.mark.slow
 def test_without_the_switch_wrong_shapes_pass_silently(tmp_path: Path) -> None:
     done = _run(tmp_path, _try_all("import sample_module"))
     assert done.returncode == 0, done.stderr[-2000:]
@@ -82,6 +83,7 @@ def test_with_the_switch_wrong_shapes_are_errors(tmp_path: Path) -> None:
     assert done.stdout.split() == ["field", "result"]
 
 
+@pytest.mark.slow
 def test_the_switch_is_off_again_afterwards(tmp_path: Path) -> None:
     done = _run(tmp_path, _try_all("with metaopt.typechecked('sample_module'): pass\nimport sample_module"))
     assert done.returncode == 0, done.stderr[-2000:]

@@ -43,6 +43,7 @@ def test_single_precision_is_accurate(backend: XLA, getkey: Callable[[], Array])
     assert_matches(found, net, context, tensor, 5e-5)
 
 
+@pytest.mark.slow
 def test_many_tensors_of_mixed_size_and_precision(x64: None, getkey: Callable[[], Array]) -> None:
     net, context = network(getkey()), jr.normal(getkey(), (CONTEXT,))
     shapes = [(3, 4), (), (0,), (80, 80), (7,), (1500,), (0, 3), (900,), (2, 3, 4)]

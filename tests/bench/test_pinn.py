@@ -127,6 +127,7 @@ def test_steps_are_counted_to_the_target(monkeypatch):
     assert np.max(_meta_pinn.steps_to_target(adam, tasks, solved, 400)) <= np.min(steps)
 
 
+@pytest.mark.slow
 def test_memories_return_what_is_solved():
     _, starts = _members()
     params = jtu.tree_map(lambda x: jnp.concatenate([x, 2 * x]), starts)

@@ -26,6 +26,7 @@ def test_a_family_and_two_molecules() -> None:
     assert len(across) == 4 and claims["cross_molecule_fock_builds_vs_default"] == ratio
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64", "pyscf")
 def test_a_batch_of_two() -> None:
     report = _scf_batch._run({"sto3g": ("h2o_ccpvdz", "sto-3g", 2)}, 1)

@@ -44,6 +44,7 @@ def test_what_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert lowest_known("lih_ccpvdz", [-7.9]) == -7.9
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64", "pyscf")
 def test_a_report_of_one_molecule(monkeypatch: pytest.MonkeyPatch) -> None:
     case: Any = _molecules.MolecularCase((("H", (0.0, 0.0, 0.0)), ("H", (0.0, 0.0, 0.74))), "6-31g")

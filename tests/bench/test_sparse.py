@@ -48,6 +48,7 @@ def test_steps_are_those_of_a_search_without_shortcuts(name):
     assert np.isinf(wanted[-1]).all() and np.isfinite(wanted[:-1]).all()
 
 
+@pytest.mark.slow
 def test_trained_rules_are_kept(monkeypatch):
     recipe = _sparse._Recipe(lambda a: ALISTA(a, 2), 0.03, 0.0, 2)
     monkeypatch.setattr(_sparse, "_RECIPES", {"ALISTA": recipe})

@@ -36,6 +36,7 @@ def test_steps_are_counted_until_a_share_of_the_gap_is_left():
     assert PARABOLA.run(descent, jnp.full(1, 3.0), z, data, levels, 6).steps.tolist() == [5, 6, 6]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64", "pyscf")
 def test_a_molecule_is_solved_at_its_solution():
     water = _Geometries("water", low=(0.9, 0.9, 100.0), high=(1.0, 1.0, 110.0), known=2, basis="sto-3g")

@@ -113,6 +113,7 @@ def test_importance_is_the_mean_square_of_meta_gradients():
         importance(learner, problem, estimator=Unrolled(), samples=0, key=jr.key(0))
 
 
+@pytest.mark.slow
 def test_replay_and_anchors_forget_less():
     naive = _run()
     assert naive.backward_transfer < -1 and naive.forgetting[0] > 1 and naive.forgetting[1] == 0

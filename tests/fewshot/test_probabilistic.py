@@ -71,6 +71,7 @@ def test_the_score_of_a_regression_is_that_of_the_mixture():
     np.testing.assert_allclose(EnsembleTask(task).measure(params, key=jr.key(0)), wanted, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_score_of_a_classification_is_that_of_the_mean_probability():
     family = Blobs()
     task = family.sample(key=jr.key(3))

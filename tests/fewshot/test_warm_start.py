@@ -176,6 +176,7 @@ def test_what_is_not_finite_is_not_remembered():
     assert memory.add(jnp.zeros(1), jnp.ones(2)).count == 1
 
 
+@pytest.mark.slow
 def test_other_leaves_and_dtypes_are_those_of_the_cold_start():
     mlp = eqx.nn.MLP(2, 2, 4, 1, key=jr.key(0))
     solved = (mlp, {"half": jnp.ones(2, jnp.bfloat16), "z": jnp.asarray(2j), "n": jnp.asarray(3)}, "old", None)

@@ -101,6 +101,7 @@ def test_the_horizon_reaches_every_clock() -> None:
     assert int(cell.head.clock.horizon) == int(cell.clock.horizon) == 77
 
 
+@pytest.mark.slow
 def test_steps_past_the_horizon_stay_small(getkey: Callable[[], Array]) -> None:
     cell = with_horizon(Controller(0.1), 3)
     grads = [arrays(getkey()) for _ in range(8)]

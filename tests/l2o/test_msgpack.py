@@ -139,6 +139,7 @@ def test_extensions_in_extensions_have_an_end() -> None:
         unpack(content)
 
 
+@pytest.mark.slow
 def test_damaged_files_raise_nothing_else() -> None:
     content = pack({"a": {"b": np.ones((2, 1), np.float32)}, "c": np.zeros(3, np.int8)}, chunk=4)
     # One of each kind of value, and both ends of those that take more than one.

@@ -111,6 +111,7 @@ def test_options_that_a_file_does_not_hold(tmp_path: pathlib.Path) -> None:
             load_published(file, "celo2", **{option: 3})
 
 
+@pytest.mark.slow
 def test_in_double_precision(x64: None, tmp_path: pathlib.Path) -> None:
     rule = RULES["celo"]()
     save_published(tmp_path / "theta.state", rule)
@@ -219,6 +220,7 @@ def test_a_truncated_file_is_described_as_such(tmp_path: pathlib.Path) -> None:
         describe(file)
 
 
+@pytest.mark.slow
 def test_damaged_files_raise_nothing_else(tmp_path: pathlib.Path) -> None:
     file = tmp_path / "theta.state"
     save_published(file, CeloAdam(scheduler_size=1))

@@ -35,6 +35,7 @@ def test_unit_orthogonal_has_unit_size_and_takes_kernels(getkey):
     assert jnp.all(unit_orthogonal(jnp.zeros((3, 2))) == 0)
 
 
+@pytest.mark.slow
 def test_without_controls_vectors_see_adam_with_a_cosine(getkey):
     rule = _silent(second_decay=0.9)
     params, m, v = jr.normal(getkey(), (5,)), np.zeros(5), np.zeros(5)
@@ -101,6 +102,7 @@ def test_bad_arguments_are_told():
         RecurrentController(warmup=1.0)
 
 
+@pytest.mark.slow
 def test_the_rate_rises_over_the_first_part_of_the_steps(getkey):
     del getkey
     rules = [RecurrentController(0.1, 4, warmup=part, iterations=0, horizon=100) for part in (0.0, 0.1)]

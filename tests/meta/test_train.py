@@ -143,6 +143,7 @@ def test_a_resumed_run_stops_at_the_same_place(tmp_path, interrupted):
         assert [s for s, _ in resumed.history.validations if s % 2 == 0] == [0, 2, 4, 6]
 
 
+@pytest.mark.slow
 def test_a_learner_can_train_itself():
     """Optimizers all the way up: the outer algorithm is the same kind of thing, with learnable leaves."""
 

@@ -55,6 +55,7 @@ def steps(algorithm, params, weights, count=5):
     return params
 
 
+@pytest.mark.slow
 def test_untrained_is_the_weighted_sum():
     weights = jnp.asarray([0.8, 0.2])
     start = jnp.asarray([0.3, -2.0, 5.0])

@@ -30,6 +30,7 @@ def _line(**options: Any) -> physics.PINN:
     return physics.PINN(equation, [physics.Dirichlet()], physics.interval(), **(settings | options))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_what_an_objective_offers() -> None:
     task = _line()
@@ -273,6 +274,7 @@ def test_every_equation_has_a_name() -> None:
     assert {"poisson", "heat", "wave", "burgers", "allen_cahn", "navier_stokes", "schrodinger", "darcy"} <= names
 
 
+@pytest.mark.slow
 def test_a_picture(tmp_path: Any) -> None:
     pytest.importorskip("matplotlib")
     task = physics.PINN(domain=physics.l_shape(), field=physics.Perceptron((2, 4, 1)), interior=10, boundary=10)

@@ -207,6 +207,7 @@ def test_the_smallest_value_on_a_simplex() -> None:
         assert jnp.all(found >= 0) and (valid[2] or found[2] == 0)
 
 
+@pytest.mark.slow
 def test_a_restart_forgets() -> None:
     accelerator = scf.Restarted(scf.CDIIS(history=3), growth=2.0)
     fock, signal = _signal(open_shell(), 0)

@@ -130,6 +130,7 @@ def test_a_system_without_a_geometry_is_refused() -> None:
         dataclasses.replace(system, geometry=scf.Geometry(jnp.zeros((1, 3)), ("H",), ((0, 0),)))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pyscf")
 def test_too_few_examples_are_refused() -> None:
     systems = scf.stack([_water(at, "sto-3g") for at in _moved(2, 0.04, seed=2)])

@@ -28,6 +28,7 @@ def chains() -> scf.System:
     return scf.stack([hydrogens(0.0, a, 3.4, 3.4 + a, diffuse=True) for a in SPREADS])
 
 
+@pytest.mark.slow
 def test_padded_systems_are_solved_as_they_were() -> None:
     solve = eqx.filter_jit(scf.solve)
     for system in (helium_hydride(), hydrogens(0.0, 1.6, 3.6)):

@@ -143,6 +143,7 @@ def test_text_windows_end_before_their_target():
         assert "".join(ALPHABET[c] for c in [*row, target]) in written
 
 
+@pytest.mark.slow
 def test_diffusion_solves_its_equation(getkey):
     task = Diffusion(6, contrast=0.7, reaction=3.0).sample(key=getkey())
     h, a = 1 / 7, np.asarray(task.diffusion, float)
