@@ -20,7 +20,7 @@ from .base import Claim, Report
 
 _HIDDEN, _COUNT = 16, 50
 # Networks cannot be mixed variable by variable, so there is one long ascent.
-_STEPS, _ROUNDS, _ROUND_STEPS = 100, 1, 266
+_STEPS, _ROUNDS, _ROUND_STEPS, _RATE = 10, 1, 446, 0.15
 # Weights smaller than this count as gone, softly.
 _SMALL = 0.02
 _IDEAL, _NADIR = (0.0, 0.0, 0.0), (2.4, 1.0, 1.0)
@@ -92,6 +92,7 @@ def fronts(seed: int) -> tuple[Float[Array, "n 3"], Float[Array, "n 3"], dict[st
             steps=_STEPS,
             rounds=_ROUNDS,
             round_steps=_ROUND_STEPS,
+            rate=_RATE,
             key=key,
         )
     )

@@ -79,9 +79,8 @@ def test_constraints_are_met() -> None:
 
 @pytest.mark.slow
 def test_equalities_are_met() -> None:
-    front = _solve(
-        _schaffer, equalities=[lambda x: x[0] - x[1], lambda x: x[1] - x[2]], bounds=(UNIT[0] - 3, UNIT[1] + 3)
-    )
+    equalities = [lambda x: x[0] - x[1], lambda x: x[1] - x[2]]
+    front = _solve(_schaffer, equalities=equalities, bounds=(UNIT[0] - 3, UNIT[1] + 3), steps=300)
     assert bool(jnp.all(front.feasible))
     assert float(jnp.max(jnp.abs(front.solutions - front.solutions[:, :1]))) < 3e-4
     assert float(jnp.max(front.violations)) <= 1.01e-4
