@@ -68,10 +68,11 @@ def scale(
 ) -> tuple[Float[Array, " m"], Float[Array, " m"]]:
     """The least value of each objective on the front so far, and the extent of the front.
 
-    The better half by the sum of violations stands for the feasible ones, while these are fewer.
+    Those that violate less than the mean stand for the feasible ones. (Not the better half: that may be one part of a
+    front that has several, and the units then leave the others out.)
     """
     violation = jnp.sum(jnp.maximum(constraints, 0), axis=1)
-    usable = jnp.all(jnp.isfinite(values), axis=1) & (violation <= jnp.median(violation))
+    usable = jnp.all(jnp.isfinite(values), axis=1) & (violation <= jnp.mean(violation))
     marked = (nondominated(values, usable) | (~jnp.any(usable)))[:, None]
     ideal = jnp.min(jnp.where(marked, values, jnp.inf), axis=0)
     extent = jnp.max(jnp.where(marked, values, -jnp.inf), axis=0) - ideal
