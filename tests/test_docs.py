@@ -12,7 +12,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Pages that take long; `nox -s slow` runs them.
 _SLOW = {
     *("tasks", "learned-optimizers", "scf", "continual"),
-    *("physics", "multi-objective", "few-shot", "rl", "schedules", "warm-starts", "meta-training"),
+    *("physics", "multi-objective", "few-shot", "rl", "schedules", "warm-starts", "meta-training", "optax_drop_in"),
 }
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 

@@ -46,7 +46,7 @@ def on_one_core(module: str, function: str, *args: Any) -> Any:
     - `module`, `function`: where it is; it returns what JSON can tell.
     - `args`: numbers and strings.
     """
-    pin = "os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})" if hasattr(os, "sched_setaffinity") else "pass"
+    pin = "os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})" if sys.platform == "linux" else "pass"
     program = (
         f"import importlib, json, os\n{pin}\n"
         f"found = importlib.import_module({module!r}).{function}(*{args!r})\nprint(json.dumps(found))"

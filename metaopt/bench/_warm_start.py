@@ -49,26 +49,8 @@ class _Run(NamedTuple):
     params: Array
 
 
-@dataclasses.dataclass(frozen=True)
-class _AbstractFamily(abc.ABC):
-    """Problems that differ in a few numbers, their features; all else is drawn once per seed.
-
-    - `low`, `high`: the range of each feature.
-    - `known`: how many problems are in memory before the first that is counted.
-    - `in_order`: whether problems come in the order of their (one) feature, as of time.
-    """
-
-    name: str
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    known: int
-    in_order: bool = False
-
-    def features(self, count: int, *, key: PRNGKeyArray) -> Float[Array, "{count} d"]:
-        low, high = jnp.asarray(self.low), jnp.asarray(self.high)
-        if self.in_order:
-            return jnp.linspace(low, high, count)
-        return low[None] + (high - low)[None] * jr.uniform(key, (count, low.size))
+class _AbstractKind(abc.ABC):
+    """What problems of a family are."""
 
     @abc.abstractmethod
     def drawn(self, *, key: PRNGKeyArray) -> _Data:
@@ -97,7 +79,7 @@ class _AbstractFamily(abc.ABC):
         """Run until the lowest of the levels is met; `budget` steps stand for never."""
 
     @abc.abstractmethod
-    def best_solver(self) -> tuple[Any, dict[str, Any]]:
+    def best_solver(self, features: Float[Array, "n d"], *, key: PRNGKeyArray) -> tuple[Any, dict[str, Any]]:
         """The solver with the fewest median steps from cold starts, on problems for nothing else; and how all did."""
 
     def levels(self, problem: _Problem, data: _Data) -> Float[Array, " targets"]:
@@ -107,7 +89,7 @@ class _AbstractFamily(abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Smooth(_AbstractFamily):
+class _Smooth(_AbstractKind):
     """Functions with gradients.
 
     - `draw`: the data.
@@ -115,9 +97,9 @@ class _Smooth(_AbstractFamily):
     - `begin`: where a cold start is, given the data.
     """
 
-    draw: Callable[..., _Data] = dataclasses.field(kw_only=True)
-    function: Callable[[Array, Array, _Data], Float[Array, ""]] = dataclasses.field(kw_only=True)
-    begin: Callable[[_Data], Array] = dataclasses.field(kw_only=True)
+    draw: Callable[..., _Data]
+    function: Callable[[Array, Array, _Data], Float[Array, ""]]
+    begin: Callable[[_Data], Array]
 
     def drawn(self, *, key: PRNGKeyArray) -> _Data:
         return self.draw(key=key)
@@ -159,10 +141,8 @@ class _Smooth(_AbstractFamily):
         _, _, params, _, met = jax.lax.while_loop(go_on, body, (seen, solver.init(start), start, step, met))
         return _Run(met, params)
 
-    def best_solver(self) -> tuple[Any, dict[str, Any]]:
-        key = jr.key(1000)
-        data, features = self.draw(key=key), self.features(_TUNING, key=jr.fold_in(key, 1))
-        row: dict[str, Any] = {"family": self.name}
+    def best_solver(self, features: Float[Array, "n d"], *, key: PRNGKeyArray) -> tuple[Any, dict[str, Any]]:
+        data, row = self.draw(key=key), dict[str, Any]()
         best: tuple[float, str, Any] = (np.inf, "", None)
         for name, (make, rates) in _SOLVERS.items():
             steps = np.asarray(_tune(self, make, jnp.asarray(rates), features, data))
@@ -174,7 +154,7 @@ class _Smooth(_AbstractFamily):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Geometries(_AbstractFamily):
+class _Geometries(_AbstractKind):
     """Self-consistent fields of a molecule of three atoms, with two distances (Angstrom) and the angle (degrees) for
     features. Parameters are densities in the symmetrically orthonormalized basis, and steps are cycles."""
 
@@ -192,8 +172,7 @@ class _Geometries(_AbstractFamily):
     def drawn(self, *, key: PRNGKeyArray) -> _Data:
         """What is static in all systems."""
         del key
-        middle = np.asarray([[(a + b) / 2 for a, b in zip(self.low, self.high, strict=True)]])
-        return eqx.filter(self._systems(middle), eqx.is_array, inverse=True)
+        return eqx.filter(self._systems(np.asarray([[1.0, 1.0, 105.0]])), eqx.is_array, inverse=True)
 
     def problems(self, features: Float[Array, "n d"]) -> _Problem:
         return eqx.filter(self._systems(np.asarray(features)), eqx.is_array)
@@ -219,8 +198,32 @@ class _Geometries(_AbstractFamily):
         steps = jnp.where(jnp.any(met, axis=0), jnp.argmax(met, axis=0), budget)
         return _Run(steps, root @ seen.density @ root)
 
-    def best_solver(self) -> tuple[Any, dict[str, Any]]:
-        return Switching(), {"family": self.name, "chosen": "ADIIS, then CDIIS: the default of `scf.solve`"}
+    def best_solver(self, features: Float[Array, "n d"], *, key: PRNGKeyArray) -> tuple[Any, dict[str, Any]]:
+        del features, key
+        return Switching(), {"chosen": "ADIIS, then CDIIS: the default of `scf.solve`"}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Family:
+    """Problems that differ in a few numbers, their features; all else is drawn once per seed.
+
+    - `low`, `high`: the range of each feature.
+    - `known`: how many problems are in memory before the first that is counted.
+    - `in_order`: whether problems come in the order of their (one) feature, as of time.
+    """
+
+    name: str
+    kind: _AbstractKind
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    known: int
+    in_order: bool = False
+
+    def features(self, count: int, *, key: PRNGKeyArray) -> Float[Array, "{count} d"]:
+        low, high = jnp.asarray(self.low), jnp.asarray(self.high)
+        if self.in_order:
+            return jnp.linspace(low, high, count)
+        return low[None] + (high - low)[None] * jr.uniform(key, (count, low.size))
 
 
 def _drifting(*, key: PRNGKeyArray) -> _Data:
@@ -269,37 +272,35 @@ def _energy(u: Array, z: Array, data: _Data) -> Float[Array, ""]:
     return h * (0.5 * jnp.sum(conductivity * slopes**2) + jnp.sum(jnp.exp(z[1]) * u**4 / 4 - source * u))
 
 
-_FAMILIES: tuple[_AbstractFamily, ...] = (
-    _Smooth(
+_FAMILIES = (
+    _Family(
         "quadratics, drifting optimum",
+        _Smooth(_drifting, _quadratic, lambda data: jnp.zeros(data[0].shape[0])),
         low=(0.0,),
         high=(2.0,),
         known=16,
         in_order=True,
-        draw=_drifting,
-        function=_quadratic,
-        begin=lambda data: jnp.zeros(data[0].shape[0]),
     ),
-    _Smooth(
+    _Family(
         "logistic regression on digits, weight of the regularization",
+        _Smooth(_digit_images, _logistic, lambda data: jnp.zeros((data[0].shape[1] + 1, 10))),
         low=(float(np.log(1e-4)),),
         high=(float(np.log(1e-1)),),
         known=10,
-        draw=_digit_images,
-        function=_logistic,
-        begin=lambda data: jnp.zeros((data[0].shape[1] + 1, 10)),
     ),
-    _Smooth(
+    _Family(
         "nonlinear reaction-diffusion, contrast, reaction and source",
+        _Smooth(_medium, _energy, lambda data: jnp.zeros(data.size - 1)),
         low=(-1.0, 0.0, 0.3),
         high=(1.0, 4.0, 0.7),
         known=32,
-        draw=_medium,
-        function=_energy,
-        begin=lambda data: jnp.zeros(data.size - 1),
     ),
-    _Geometries(
-        "self-consistent fields of water, distances and angle", low=(0.85, 0.85, 95.0), high=(1.1, 1.1, 115.0), known=32
+    _Family(
+        "self-consistent fields of water, distances and angle",
+        _Geometries(),
+        low=(0.85, 0.85, 95.0),
+        high=(1.1, 1.1, 115.0),
+        known=32,
     ),
 )
 
@@ -325,24 +326,22 @@ _PREDICTORS: dict[str, Callable[[], AbstractPredictor]] = {
 
 
 @eqx.filter_jit
-def _cold_runs(
-    family: _AbstractFamily, solver: Any, problems: _Problem, data: _Data
-) -> tuple[Float[Array, "n targets"], _Run]:
+def _cold_runs(family: _Family, solver: Any, problems: _Problem, data: _Data) -> tuple[Float[Array, "n targets"], _Run]:
     def one(problem: _Problem) -> tuple[Array, _Run]:
-        levels = family.levels(problem, data)
-        return levels, family.run(solver, family.cold(problem, data), problem, data, levels)
+        levels = family.kind.levels(problem, data)
+        return levels, family.kind.run(solver, family.kind.cold(problem, data), problem, data, levels)
 
     return jax.lax.map(one, problems)
 
 
 @eqx.filter_jit
-def _tune(family: _Smooth, make: Callable[..., Any], rates: Array, features: Array, data: _Data) -> Array:
+def _tune(kind: _Smooth, make: Callable[..., Any], rates: Array, features: Array, data: _Data) -> Array:
     """The median steps to the target with each rate."""
-    levels = jax.lax.map(lambda z: family.levels(z, data), features)
+    levels = jax.lax.map(lambda z: kind.levels(z, data), features)
 
     def one(rate: Array) -> Array:
         def steps(z: Array, level: Array) -> Array:
-            return family.run(make(rate), family.cold(z, data), z, data, level, _TUNING_BUDGET).steps[-1]
+            return kind.run(make(rate), kind.cold(z, data), z, data, level, _TUNING_BUDGET).steps[-1]
 
         return jnp.median(jax.vmap(steps)(features, levels))
 
@@ -357,9 +356,7 @@ class _Warm(NamedTuple):
     similarity: Float[Array, " n"]
 
 
-def _known(
-    family: _AbstractFamily, predictor: AbstractPredictor, features: Array, params: Array, capacity: int
-) -> WarmStart:
+def _known(family: _Family, predictor: AbstractPredictor, features: Array, params: Array, capacity: int) -> WarmStart:
     """A memory of solved problems, with scales found from these."""
     scales = jnp.asarray(family.high) - jnp.asarray(family.low)
     memory = WarmStart(params[0], scales.size, capacity=capacity, predictor=predictor, scales=scales)
@@ -376,19 +373,19 @@ class _Ahead(NamedTuple):
 
 
 def _warm_run(
-    family: _AbstractFamily, solver: Any, memory: WarmStart, one: _Ahead, data: _Data
+    family: _Family, solver: Any, memory: WarmStart, one: _Ahead, data: _Data
 ) -> tuple[_Run, tuple[Array, Array, Array]]:
     """Solve one problem from its guarded start."""
     z, problem, levels = one
-    cold = family.cold(problem, data)
-    start = memory.guarded_start(z, cold, lambda x: family.value(x, problem, data))
-    run = family.run(solver, start.params, problem, data, levels)
+    cold = family.kind.cold(problem, data)
+    start = memory.guarded_start(z, cold, lambda x: family.kind.value(x, problem, data))
+    run = family.kind.run(solver, start.params, problem, data, levels)
     return run, (run.steps, start.warm, memory.predict(z).similarity)
 
 
 @eqx.filter_jit
 def _stream(
-    family: _AbstractFamily,
+    family: _Family,
     solver: Any,
     predictor: AbstractPredictor,
     solved: tuple[Array, Array],
@@ -409,7 +406,7 @@ def _stream(
 
 @eqx.filter_jit
 def _sparse_memories(
-    family: _AbstractFamily, solver: Any, solved: tuple[Array, Array], sizes: Array, ahead: _Ahead, data: _Data
+    family: _Family, solver: Any, solved: tuple[Array, Array], sizes: Array, ahead: _Ahead, data: _Data
 ) -> _Warm:
     """The same with memories that hold a few of the solved problems only, and trust all of them; for each size, the
     problems in their order."""
@@ -444,15 +441,15 @@ class _Outcome(NamedTuple):
         return self.warm + 1 - self.cold
 
 
-def _measure(family: _AbstractFamily, solver: Any) -> tuple[dict[str, _Outcome], _Outcome]:
+def _measure(family: _Family, solver: Any) -> tuple[dict[str, _Outcome], _Outcome]:
     """Each predictor on the stream of each seed; and memories of all sizes."""
     found: dict[str, list[_Outcome]] = {name: [] for name in _PREDICTORS}
     sparse = []
     for seed in range(_SEEDS):
         data_key, features_key = jr.split(jr.key(seed))
-        data = family.drawn(key=data_key)
+        data = family.kind.drawn(key=data_key)
         features = family.features(family.known + _TESTS, key=features_key)
-        problems = family.problems(features)
+        problems = family.kind.problems(features)
         levels, cold = _cold_runs(family, solver, problems, data)
         pairs = features[: family.known], cold.params[: family.known]
         ahead, steps = jtu.tree_map(lambda x: x[family.known :], (_Ahead(features, problems, levels), cold.steps))
@@ -538,8 +535,9 @@ def run(*, full: bool = False) -> Report:
     # Differences of a millionth of a value are not seen in single precision.
     with jax.enable_x64(True):
         for family in _FAMILIES:
-            solver, row = family.best_solver()
-            tuning.append(row)
+            key = jr.key(1000)
+            solver, row = family.kind.best_solver(family.features(_TUNING, key=jr.fold_in(key, 1)), key=key)
+            tuning.append({"family": family.name} | row)
             outcomes, sparse[family.name] = _measure(family, solver)
             rows += _rows(family.name, outcomes)
             claimed[family.name] = outcomes[_CLAIMED]

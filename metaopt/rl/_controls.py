@@ -111,7 +111,7 @@ class RateAndMomentum(AbstractControl[_Moving]):
 
     - `low`, `high`: the range.
     - `longest`: the largest $n$.
-    - `name`: the hyperparameter that is the momentum: `b1` of Adam, `momentum` of gradient descent.
+    - `hyperparameter`: the one that is the momentum: `b1` of Adam, `momentum` of gradient descent.
 
     **Raises:**
 
@@ -121,7 +121,7 @@ class RateAndMomentum(AbstractControl[_Moving]):
     low: float = eqx.field(static=True, default=-3.0)
     high: float = eqx.field(static=True, default=3.0)
     longest: float = eqx.field(static=True, default=100.0)
-    name: str = eqx.field(static=True, default="b1")
+    hyperparameter: str = eqx.field(static=True, default="b1")
 
     def __check_init__(self) -> None:
         if not self.longest > 1:
@@ -134,13 +134,17 @@ class RateAndMomentum(AbstractControl[_Moving]):
 
     def _named(self, inner: AbstractAlgorithm[Any, Any, Any]) -> list[Any]:
         parts = jtu.tree_leaves(inner, is_leaf=lambda x: isinstance(x, Optax))
-        return [x.hyperparameters[self.name] for x in parts if isinstance(x, Optax) and self.name in x.hyperparameters]
+        return [
+            x.hyperparameters[self.hyperparameter]
+            for x in parts
+            if isinstance(x, Optax) and self.hyperparameter in x.hyperparameters
+        ]
 
     def init(self, inner: AbstractAlgorithm[Any, Any, Any], params: PyTree, *, key: PRNGKeyArray | None) -> _Moving:
         if not (found := self._named(inner)):
             raise ValueError(
-                f"`RateAndMomentum` sets the hyperparameter `{self.name}`, but the algorithm has none of this name. "
-                "Give it to the factory, as in `from_optax(optax.adam, learning_rate=1e-3, b1=0.9)`."
+                f"`RateAndMomentum` sets the hyperparameter `{self.hyperparameter}`, but the algorithm has none of this "
+                "name. Give it to the factory, as in `from_optax(optax.adam, learning_rate=1e-3, b1=0.9)`."
             )
         return _Moving(inner.init(params, key=key), jnp.ones((), jnp.result_type(float)), found[0])
 

@@ -71,7 +71,7 @@ class Surrogate(AbstractAccelerator[tuple[PyTree, History]]):
         ```
     """
 
-    base: AbstractAccelerator[Any] = Switching()
+    base: AbstractAccelerator[Any] = eqx.field(default_factory=Switching)
     coulomb: Float[Array, ""] = eqx.field(converter=number, default=1.0)
     exchange: Float[Array, ""] = eqx.field(converter=number, default=1.0)
     reach: Float[Array, ""] = eqx.field(converter=positive, default=REACH)

@@ -105,6 +105,7 @@ def test_gradients_are_right(backend: XLA, shape: tuple[int, ...], x64: None, ge
         np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", DIFFERENTIATED.values(), ids=DIFFERENTIATED.keys())
 def test_particles_with_their_own_weights(backend: XLA, x64: None, getkey: Callable[[], Array]) -> None:
     shapes = [(60, 50), (50,), ()]

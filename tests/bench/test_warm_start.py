@@ -13,13 +13,9 @@ from metaopt.scf import Switching
 
 
 PARABOLA = _Smooth(
-    "parabolas",
-    low=(-1.0,),
-    high=(1.0,),
-    known=4,
-    draw=lambda *, key: jnp.zeros(()),
-    function=lambda x, z, data: 0.5 * jnp.sum((x - z) ** 2) + data,
-    begin=lambda data: jnp.full(1, 3.0),
+    lambda *, key: jnp.zeros(()),
+    lambda x, z, data: 0.5 * jnp.sum((x - z) ** 2) + data,
+    lambda data: jnp.full(1, 3.0),
 )
 
 
@@ -39,9 +35,9 @@ def test_steps_are_counted_until_a_share_of_the_gap_is_left():
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64", "pyscf")
 def test_a_molecule_is_solved_at_its_solution():
-    water = _Geometries("water", low=(0.9, 0.9, 100.0), high=(1.0, 1.0, 110.0), known=2, basis="sto-3g")
+    water = _Geometries(basis="sto-3g")
     data = water.drawn(key=jr.key(0))
-    problem = jtu.tree_map(lambda x: x[0], water.problems(water.features(2, key=jr.key(0))))
+    problem = jtu.tree_map(lambda x: x[0], water.problems(jnp.asarray([[0.95, 1.0, 104.0]])))
     levels, cold = water.levels(problem, data), water.cold(problem, data)
     run = water.run(Switching(), cold, problem, data, levels)
     assert 0 < run.steps[0] <= run.steps[-1] < 12

@@ -45,6 +45,7 @@ def test_the_estimate_is_the_weighted_sum_of_each(normalize, getkey):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_meta_training_takes_a_mixture():
     result = meta_train(
         LEARNER,

@@ -62,6 +62,7 @@ def test_eight_devices_give_the_same_as_one(estimator: AbstractEstimator[Any], x
     _assert_same(estimator, (8,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", [Unrolled(max_norm=1.0), PES(0.01, 5)])
 def test_any_number_of_devices_gives_the_same(estimator: AbstractEstimator[Any], x64: None) -> None:
     _assert_same(estimator, (1, 2, 4))

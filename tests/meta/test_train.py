@@ -197,6 +197,7 @@ def test_a_truncated_checkpoint_says_so_and_is_left_alone(tmp_path):
     assert path.read_bytes() == damaged
 
 
+@pytest.mark.slow
 def test_meta_step_is_pure():
     from metaopt.meta import MetaState, meta_step
 

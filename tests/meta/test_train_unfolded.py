@@ -46,6 +46,7 @@ def test_layers_are_trained_one_after_the_other(rule: Any) -> None:
         np.testing.assert_array_equal(trained.weights, rule.weights)
 
 
+@pytest.mark.slow
 def test_stages_may_have_steps_of_their_own() -> None:
     rule = ALISTA(FAMILY.dictionary, 2)
     given: dict[str, Any] = dict(outer=OUTER, tasks=4, key=jr.key(0), progress=False)

@@ -30,6 +30,7 @@ def _mean_loss(algorithm, steps):
     return jnp.mean(jax.vmap(one)(jr.split(jr.key(9), 32)))
 
 
+@pytest.mark.slow
 def test_an_imitator_of_adam_descends_like_adam():
     """Within a factor of 1.25 on held-out quadratics, at the horizon of training and at twice that."""
     untrained = metaopt.Learner(AdafacMLP(8))

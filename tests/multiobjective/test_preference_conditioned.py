@@ -65,6 +65,7 @@ def test_untrained_is_the_weighted_sum():
     assert not jnp.allclose(learned, other, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_order_of_objectives_does_not_matter(getkey):
     algorithm = PreferenceConditioned(adam(0.1), 4)
     layers = [algorithm.weigh.layers[-1].weight, algorithm.pace.layers[-1].weight]

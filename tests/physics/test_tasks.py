@@ -114,6 +114,7 @@ def test_balancing_weighs_and_descends(name: str) -> None:
     assert len(factors) == 2 and all(np.all(np.asarray(f) > 0) for f in factors)
 
 
+@pytest.mark.slow
 def test_known_weights() -> None:
     task = _line()
     params = task.init(key=jr.key(0))

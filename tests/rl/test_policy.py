@@ -40,7 +40,7 @@ def _actor(environment: rl.OptimizationEnvironment, seed: int = 0) -> rl.Actor:
         rl.LogRate(),
         rl.Choice((_sgd(0.1),)),
         rl.Restart(),
-        rl.RateAndMomentum(name="momentum"),
+        rl.RateAndMomentum(hyperparameter="momentum"),
     ],
     ids=["multipliers", "log_rate", "choice", "restart", "momentum"],
 )
@@ -89,7 +89,7 @@ def test_a_restart_forgets_momentum() -> None:
 def test_rate_and_momentum_are_those_of_an_algorithm_made_with_them() -> None:
     inner = Cosine(metaopt.from_optax(optax.sgd, learning_rate=0.1, momentum=0.9), horizon=10)
     same = Cosine(metaopt.from_optax(optax.sgd, learning_rate=0.1, momentum=0.99), horizon=10)
-    control, start, grads = rl.RateAndMomentum(name="momentum"), jnp.ones(2), jnp.asarray([1.0, -2.0])
+    control, start, grads = rl.RateAndMomentum(hyperparameter="momentum"), jnp.ones(2), jnp.asarray([1.0, -2.0])
     state = control.init(inner, start, key=None)
     # The second number says 100 steps, the first half the length.
     state = control.act(state, inner, start, jnp.asarray([np.log(0.5), 3.0], jnp.float32))

@@ -57,6 +57,7 @@ def _checkpoint_like(folder):
     return caught[0]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_saved_weights(tmp_path):
     run(small(steps=2), tmp_path / "first")
     start = tmp_path / "first" / "learner.metaopt"
@@ -128,6 +129,7 @@ def test_a_comparison(tmp_path, capsys):
     assert (tmp_path / "run" / "report.txt").read_text().strip() in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_without_matplotlib_the_rest_is_written(tmp_path, monkeypatch, capsys):
     def plot(*_):
         raise ImportError("Plots need `matplotlib`.")
@@ -139,6 +141,7 @@ def test_without_matplotlib_the_rest_is_written(tmp_path, monkeypatch, capsys):
     assert "No plot: Plots need `matplotlib`." in out and "curves.png" not in out
 
 
+@pytest.mark.slow
 def test_an_interrupted_comparison_keeps_the_learner_and_can_be_resumed(tmp_path, monkeypatch):
     def compare(*_, **__):
         raise KeyboardInterrupt

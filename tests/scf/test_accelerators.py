@@ -122,6 +122,7 @@ def test_a_step_keeps_structure_shapes_and_dtypes(name: str) -> None:
     assert (new.shape, new.dtype) == (fock.shape, fock.dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIONS)
 def test_zero_residuals_give_finite_numbers(name: str) -> None:
     accelerator = make(name)

@@ -112,6 +112,7 @@ def test_a_learned_guess_saves_cycles_for_unseen_turned_geometries() -> None:
     assert jnp.mean(far.cycles) < 0.8 * jnp.mean(default.cycles)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pyscf")
 def test_far_geometries_get_the_classical_guess() -> None:
     run, learned, _, unseen = _family()

@@ -12,6 +12,7 @@ from .gaussians import hydrogens
 pytestmark = pytest.mark.usefixtures("x64")
 
 
+@pytest.mark.slow
 def test_a_molecule_near_its_minimum_is_stable() -> None:
     system = hydrogens(0.0, 1.4)
     solution = scf.solve(system)
