@@ -143,8 +143,8 @@ class RateAndMomentum(AbstractControl[_Moving]):
     def init(self, inner: AbstractAlgorithm[Any, Any, Any], params: PyTree, *, key: PRNGKeyArray | None) -> _Moving:
         if not (found := self._named(inner)):
             raise ValueError(
-                f"`RateAndMomentum` sets the hyperparameter `{self.hyperparameter}`, but the algorithm has none of this "
-                "name. Give it to the factory, as in `from_optax(optax.adam, learning_rate=1e-3, b1=0.9)`."
+                f"`RateAndMomentum` sets the hyperparameter `{self.hyperparameter}`, but the algorithm has none of "
+                "this name. Give it to the factory, as in `from_optax(optax.adam, learning_rate=1e-3, b1=0.9)`."
             )
         return _Moving(inner.init(params, key=key), jnp.ones((), jnp.result_type(float)), found[0])
 
