@@ -87,7 +87,7 @@ def _reference(restricted: bool) -> tuple[float, np.ndarray]:
     return float(energy + system.nuclear_energy), np.stack(densities)
 
 
-@pytest.mark.parametrize("restricted", [True, False])
+@pytest.mark.parametrize("restricted", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", OPTIONS)
 def test_same_energy_and_density(name: str, restricted: bool) -> None:
     system = closed() if restricted else open_shell()
