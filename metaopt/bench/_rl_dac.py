@@ -116,7 +116,6 @@ def run(*, full: bool = False) -> Report:
 
 
 def _run(longer: int) -> Report:
-
     def dqn(updates: int, hidden: tuple[int, ...] = (64, 64)) -> tuple[rl.DQN, int]:
         return rl.DQN(hidden, outer=_learner(3e-3, 8 * updates), discount=0.9, target_rate=0.02), updates
 

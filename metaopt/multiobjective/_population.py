@@ -81,6 +81,15 @@ def scale(
     return ideal, jnp.maximum(extent, floor) + 1e-6 * (1 + jnp.abs(ideal))
 
 
+def _linearized(
+    functions: Functions, x: Float[Array, " d"], key: PRNGKeyArray
+) -> tuple[Float[Array, " c"], Float[Array, "c d"]]:
+    """The constraints at a point, and their derivatives as finite numbers."""
+    values, pull = jax.vjp(lambda x: functions.constraints(x, key), x)
+    (jacobian,) = jax.vmap(pull)(jnp.eye(values.shape[0], dtype=values.dtype))
+    return values, jnp.nan_to_num(jacobian)
+
+
 def restore(functions: Functions, points: Points, key: PRNGKeyArray, count: Int[Array, ""]) -> Points:
     """Put points into the feasible set, by Gauss-Newton steps on what is violated."""
     if functions.constraint_count == 0:
@@ -89,10 +98,9 @@ def restore(functions: Functions, points: Points, key: PRNGKeyArray, count: Int[
 
     def one(x: Float[Array, " d"]) -> Float[Array, " d"]:
         def body(_: Any, x: Float[Array, " d"]) -> Float[Array, " d"]:
-            values, pull = jax.vjp(lambda x: functions.constraints(x, key), x)
-            (jacobian,) = jax.vmap(pull)(jnp.eye(values.shape[0], dtype=values.dtype))
+            values, jacobian = _linearized(functions, x, key)
             excess = jnp.maximum(values + margin, 0)
-            active = jnp.where((excess > 0)[:, None], jnp.nan_to_num(jacobian), 0)
+            active = jnp.where((excess > 0)[:, None], jacobian, 0)
             square = active @ active.T
             ridge = 1e-5 * jnp.trace(square) + 1e-9
             move = active.T @ jnp.linalg.solve(square + ridge * jnp.eye(square.shape[0], dtype=square.dtype), excess)
@@ -112,9 +120,8 @@ def tangential(functions: Functions, points: Points, grads: Points, key: PRNGKey
         return grads
 
     def one(x: Float[Array, " d"], grad: Float[Array, " d"]) -> Float[Array, " d"]:
-        values, pull = jax.vjp(lambda x: functions.constraints(x, key), x)
-        (jacobian,) = jax.vmap(pull)(jnp.eye(values.shape[0], dtype=values.dtype))
-        active = jnp.where((values > -4 * functions.tolerance)[:, None], jnp.nan_to_num(jacobian), 0)
+        values, jacobian = _linearized(functions, x, key)
+        active = jnp.where((values > -4 * functions.tolerance)[:, None], jacobian, 0)
         size = jnp.linalg.norm(active, axis=1, keepdims=True)
         active = active / jnp.where(size > 0, size, 1)
         return grad + minimize_on_orthant(active @ active.T, -active @ grad) @ active
