@@ -217,7 +217,7 @@ def run(*, full: bool = False) -> Report:
     text = (
         f"Geometric means of final losses over {_TASKS} tasks after {_STEPS} steps, over that of Adam with the best of "
         f"{len(_RATES)} constant rates; less than 1 is better. What is wrapped is Adam with the rate {_RATE}; a late "
-        f"decay takes the last {_LATE:.0%}. Neither was chosen on these tasks. A line search evaluates the loss at "
-        "least once more in each step."
+        f"decay takes the last {_LATE:.0%}. Neither number was chosen on these tasks. A line search evaluates the loss "
+        "at least once more in each step."
     )
     return Report(seeds, [*rows, chosen], claims, [text])
