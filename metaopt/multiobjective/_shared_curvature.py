@@ -106,7 +106,9 @@ class SharedCurvature(AbstractAlgorithm[_State, PyTree, Gradients]):
         if not stacked:
             return _State(state.inner, state.step + 1), params
         refuse_complex(matched)
-        (m, n), dtype = stacked[0].shape[:2], compute_dtype(stacked[0].dtype)
+        m, n = stacked[0].shape[:2]
+        wide = [leaf.param.astype(compute_dtype(leaf.param.dtype)) for leaf in matched.leaves]
+        dtype = max((p.dtype for p in wide), key=lambda dtype: dtype.itemsize)
         weights = jnp.full((n, m), 1 / m, dtype) if signal.preference is None else signal.preference.astype(dtype)
         if weights.shape != (n, m):
             raise ValueError(
@@ -121,8 +123,7 @@ class SharedCurvature(AbstractAlgorithm[_State, PyTree, Gradients]):
         values = None if signal.values is None else signal.values.T
         axes = eqx.if_array(0), _stacked, eqx.if_array(0), 0, 0
         inner, moved = eqx.filter_vmap(stepped, in_axes=axes)(state.inner, params, by_member, values, weights)
-        wide = [leaf.param.astype(compute_dtype(leaf.param.dtype)) for leaf in matched.leaves]
-        flat = jnp.concatenate([p.reshape(n, -1) for p in wide], axis=1)
+        flat = jnp.concatenate([p.astype(dtype).reshape(n, -1) for p in wide], axis=1)
         slopes = jnp.concatenate([g.astype(dtype).reshape(m, n, -1) for g in stacked], axis=2)
         newton, seen = jax.lax.stop_gradient(_newton(flat, slopes, weights))
         count = state.step.astype(dtype) + 1
@@ -134,7 +135,9 @@ class SharedCurvature(AbstractAlgorithm[_State, PyTree, Gradients]):
         mixed = []
         for p, q, move in zip(wide, matched.pick(moved), ends, strict=True):
             c = share.reshape(n, *[1] * (p.ndim - 1)).astype(p.dtype)
-            mixed.append((p + (1 - c) * (q.astype(p.dtype) - p) + c * move.reshape(p.shape)).astype(q.dtype))
+            mixed.append(
+                (p + (1 - c) * (q.astype(p.dtype) - p) + c * move.reshape(p.shape).astype(p.dtype)).astype(q.dtype)
+            )
         return _State(inner, state.step + 1), matched.put(params, mixed)
 
 
@@ -169,7 +172,7 @@ def _newton(
     least = _NARROWEST * jnp.max(curvatures, axis=1, keepdims=True)
     solved = jnp.einsum("nkl,nk->nl", axes, within) / jnp.maximum(curvatures, least + jnp.finfo(x.dtype).tiny)
     steps = -jnp.einsum("nkl,nl->nk", axes, solved)
-    length = _norm(steps, 1) / jnp.sqrt(jnp.sum(known))
+    length = _norm(steps, 1) / jnp.sqrt(jnp.sum(known, dtype=x.dtype))
     steps = jnp.nan_to_num(steps * jnp.minimum(1, _RADIUS / (length + 1e-12))[:, None])
     share = _norm(within, 1) / (_norm(wanted, 1) + jnp.finfo(x.dtype).tiny)
     seen = jnp.stack([jnp.broadcast_to(jnp.mean(skew), n), jnp.log1p(length), share], axis=1)
