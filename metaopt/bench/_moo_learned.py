@@ -111,7 +111,7 @@ def _steps_needed(algorithm: AbstractAlgorithm[Any, Any, Any], family: _Quadrati
 
     def body(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], Array]:
         state, params = carry
-        _, signal = task.evaluate(params, key=key)
+        signal = task.evaluate(params, key=key)[1]
         state, params = algorithm.step(state, params, signal)
         return (state, params), jax.vmap(problem.values)(params)
 

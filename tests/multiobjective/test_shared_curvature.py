@@ -89,6 +89,7 @@ def test_untrained_each_member_steps_by_itself(getkey):
 def test_the_front_of_quadratics_is_one_step_away(getkey, x64):
     task = Preferred(Family(), members=8).sample(key=getkey())
     moved = one_step(trusting(SharedCurvature(WeightedSum(sgd(0.1)))), task, task.init(key=getkey()))
+    assert isinstance(task.task, Bowls)
     wanted = [task.task.best(np.asarray(weights)) for weights in preferences(2, 8)]
     np.testing.assert_allclose(flat(moved), np.stack(wanted), rtol=1e-6, atol=1e-6)
 
@@ -102,6 +103,21 @@ def test_fewer_members_than_numbers_move_within_their_span(getkey, x64):
     outside = change.T - span @ np.linalg.lstsq(span, change.T, rcond=None)[0]
     assert np.abs(outside).max() < 1e-8 * np.abs(change).max()
     assert float(task.measure(moved, key=getkey())) < float(task.measure(params, key=getkey()))
+
+
+@pytest.mark.parametrize("members", [3, 8])
+def test_derivatives_where_eigenvalues_coincide(members, getkey, x64):
+    task = Preferred(Family(), members=members).sample(key=getkey())
+    start, direction = task.init(key=getkey()), task.init(key=getkey())
+    algorithm = trusting(SharedCurvature(WeightedSum(sgd(0.1))))
+
+    @jax.jit
+    def total(size):
+        moved = one_step(algorithm, task, jax.tree.map(lambda x, y: x + size * y, start, direction))
+        return jnp.sum(jnp.sin(moved["a"])) + jnp.sum(jnp.sin(moved["b"]))
+
+    difference = (total(1e-5) - total(-1e-5)) / 2e-5
+    np.testing.assert_allclose(jax.grad(total)(0.0), difference, rtol=1e-5, atol=1e-4)
 
 
 def test_steps_are_down_where_the_curvature_is_negative(getkey, x64):
