@@ -68,6 +68,8 @@ DEFAULT: Registry = Registry.of(
             "plateau": "metaopt.schedules:Plateau",
             "bold_driver": "metaopt.schedules:BoldDriver",
             "polyak": "metaopt.schedules:Polyak",
+            "backtracking": "metaopt.schedules:Backtracking",
+            "noise_aware": "metaopt.schedules:NoiseAware",
             "hypergradient": "metaopt.schedules:Hypergradient",
             "learned_schedule": "metaopt.schedules:LearnedSchedule",
             "policy": "metaopt.rl:Policy",

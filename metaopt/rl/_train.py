@@ -1,8 +1,10 @@
 """The driver of reinforcement learning."""
 
+import functools as ft
 import os
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -21,6 +23,9 @@ from .base import AbstractAgent, AbstractEnvironment
 
 
 _CHUNKS = 20
+# Networks are small here: what more XLA does takes it as long again, and the program is not faster.
+_USUAL = {"xla_backend_optimization_level": 1}
+_QUICK = {**_USUAL, "xla_cpu_use_fusion_emitters": False}
 
 
 class TrainResult(eqx.Module):
@@ -44,7 +49,6 @@ class TrainResult(eqx.Module):
     seconds: float
 
 
-@eqx.filter_jit
 def _advance(
     agent: AbstractAgent[Any],
     state: PyTree,
@@ -68,6 +72,22 @@ def _advance(
     return eqx.combine(dynamic, static), rewards
 
 
+def _init(agent: AbstractAgent[Any], environment: AbstractEnvironment[Any], key: PRNGKeyArray) -> PyTree:
+    return agent.init(environment, key=key)
+
+
+def _evaluate(
+    actor: Actor, environment: AbstractEnvironment[Any], episodes: int, key: PRNGKeyArray
+) -> Float[Array, ""]:
+    return jnp.mean(returns(actor, environment, episodes=episodes, key=key))
+
+
+@ft.cache
+def _compiled(function: Callable[..., Any], quick: bool) -> Callable[..., Any]:
+    jit: Any = eqx.filter_jit
+    return jit(function, compiler_options=_QUICK if quick else _USUAL)
+
+
 def train(
     agent: AbstractAgent[Any],
     environment: AbstractEnvironment[Any],
@@ -79,6 +99,7 @@ def train(
     episodes: int = 128,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    quick: bool = False,
     progress: bool = True,
 ) -> TrainResult:
     """Train an agent, in compiled chunks, with a progress bar.
@@ -95,6 +116,8 @@ def train(
     - `episodes`: how many episodes an evaluation has.
     - `checkpoint`: a file to which everything is saved with each evaluation and at the end, or each tenth of the way.
     - `resume`: go on from `checkpoint` if that file exists; the result is the same as without the interruption.
+    - `quick`: whether to compile in half the time for programs that may be half as fast again: for trainings of
+        seconds on a CPU.
     - `progress`: whether to show a progress bar.
 
     **Returns:**
@@ -112,7 +135,8 @@ def train(
     if resume and checkpoint is None:
         raise ValueError("`resume=True` needs the `checkpoint` file to resume from.")
     start_key, run_key, evaluation_key = jr.split(key, 3)
-    state = eqx.filter_jit(agent.init)(environment, key=start_key)
+    init, advance, evaluate = (_compiled(function, quick) for function in (_init, _advance, _evaluate))
+    state = init(agent, environment, start_key)
     best = agent.actor(state, environment)
     rewards: list[float] = []
     evaluations: list[tuple[int, float]] = []
@@ -128,12 +152,12 @@ def train(
             done = len(rewards)
             count = min(longest, every * (done // every + 1) - done, steps - done)
             numbers = (jnp.asarray(n, jnp.int32) for n in (done, count, steps))
-            state, new = _advance(agent, state, environment, *numbers, jnp.zeros(longest), run_key)
+            state, new = advance(agent, state, environment, *numbers, jnp.zeros(longest), run_key)
             rewards += np.asarray(new)[:count].tolist()
             if len(rewards) % every == 0 or len(rewards) == steps:
                 if evaluation is not None:
                     actor = agent.actor(state, environment)
-                    value = float(jnp.mean(returns(actor, evaluation, episodes=episodes, key=evaluation_key)))
+                    value = float(evaluate(actor, evaluation, episodes, evaluation_key))
                     if not evaluations or value > max(value for _, value in evaluations):
                         best, best_step = actor, len(rewards)
                     evaluations.append((len(rewards), value))

@@ -30,6 +30,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "plateau": {"inner": "adam", "patience": 0, "threshold": 0.5},
     "bold_driver": {"inner": "adam", "frequency": 1, "threshold": 0.5},
     "polyak": {"inner": "adam"},
+    "backtracking": {"inner": "adam"},
+    "noise_aware": {"noisy": "adam", "exact": "sgd"},
     "hypergradient": {"inner": "adam"},
     "learned_schedule": {"inner": "adam", "hidden_size": 4},
     "policy": {"inner": "adam", "control": {"name": "rate_multipliers", "factors": [0.9, 1.1]}},
@@ -104,6 +106,8 @@ DESCENDING = {
     "plateau",
     "bold_driver",
     "polyak",
+    "backtracking",
+    "noise_aware",
     "hypergradient",
     "learned_schedule",
     "controller",
@@ -141,6 +145,8 @@ NEEDS_VALUE = {
     "plateau",
     "bold_driver",
     "polyak",
+    "backtracking",
+    "noise_aware",
     "learned_schedule",
 }
 

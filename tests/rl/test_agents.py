@@ -113,7 +113,7 @@ _AGENTS = {
 def test_agents_learn_to_trace_a_sigmoid(name: str) -> None:
     agent, steps = _AGENTS[name]
     environment = rl.sigmoid()
-    result = rl.train(agent, environment, steps=steps, key=jr.key(0), progress=False)
+    result = rl.train(agent, environment, steps=steps, key=jr.key(0), quick=True, progress=False)
     found = float(jnp.mean(rl.returns(result.actor, environment, episodes=200, key=jr.key(7))))
     # A random policy has 5.5, the best constant one 6.6, the best one 9.2.
     assert found > 8.0 and len(result.rewards) == steps
@@ -123,7 +123,7 @@ def test_agents_learn_to_trace_a_sigmoid(name: str) -> None:
 def test_ppo_learns_continuous_actions() -> None:
     environment = rl.FunctionApproximation(1, 0, ("sigmoid",), reward="sum")
     agent = rl.PPO((32,), 1e-2, environments=32, discount=0.5)
-    result = rl.train(agent, environment, steps=40, key=jr.key(0), progress=False)
+    result = rl.train(agent, environment, steps=40, key=jr.key(0), quick=True, progress=False)
     found = float(jnp.mean(rl.returns(result.actor, environment, episodes=200, key=jr.key(7))))
     assert found > -1.5  # The middle has -3.4.
 
@@ -135,12 +135,12 @@ def test_discrete_values_need_discrete_actions() -> None:
 
 def test_a_resumed_run_is_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environment, agent = rl.sigmoid(), rl.DQN((8,), environments=4, rollout=4, updates=1, batch_size=8)
-    common: Any = dict(key=jr.key(0), evaluation=environment, evaluate_every=2, episodes=8, progress=False)
+    common: Any = dict(key=jr.key(0), evaluation=environment, evaluate_every=2, episodes=8, quick=True, progress=False)
     whole = rl.train(agent, environment, steps=6, **common)
     path = tmp_path / "agent.metaopt"
     stopped = {"steps": 6, "checkpoint": path, **common}
     calls: list[int] = []
-    real = _train.returns
+    real = _train.save
 
     def interrupted(*args: Any, **options: Any) -> Any:
         calls.append(1)
@@ -148,10 +148,10 @@ def test_a_resumed_run_is_the_same_run(tmp_path: Path, monkeypatch: pytest.Monke
             raise KeyboardInterrupt
         return real(*args, **options)
 
-    monkeypatch.setattr(_train, "returns", interrupted)
+    monkeypatch.setattr(_train, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
         rl.train(agent, environment, **stopped)
-    monkeypatch.setattr(_train, "returns", real)
+    monkeypatch.setattr(_train, "save", real)
     assert len(metaopt.read_header(path)["metadata"]["rewards"]) == 2
     again = rl.train(agent, environment, resume=True, **stopped)
     assert again.rewards == whole.rewards and again.evaluations == whole.evaluations

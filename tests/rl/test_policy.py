@@ -135,7 +135,7 @@ def test_an_episode_that_diverges_ends() -> None:
 def test_training_finds_longer_steps() -> None:
     environment = rl.OptimizationEnvironment(_FAMILY, _sgd(), horizon=8, every=3)
     agent = rl.DQN((32,), 3e-3, environments=32, rollout=8, discount=0.9, target_rate=0.05)
-    result = rl.train(agent, environment, steps=150, key=jr.key(0), progress=False)
+    result = rl.train(agent, environment, steps=150, key=jr.key(0), quick=True, progress=False)
     constant = rl.Actor(rl.Network((environment.observation_size, 5), 0.0, key=jr.key(0)), environment.space)
     learned, still = (
         float(jnp.mean(rl.returns(x, environment, episodes=64, key=jr.key(3)))) for x in (result.actor, constant)

@@ -12,12 +12,14 @@ import pytest
 import metaopt
 from metaopt import schedules
 from metaopt.schedules import (
+    Backtracking,
     BoldDriver,
     CyclicRestarts,
     Exponential,
     Hypergradient,
     Linear,
     LineSearch,
+    NoiseAware,
     Plateau,
     Polyak,
 )
@@ -200,7 +202,59 @@ def test_line_search_finds_a_rate_that_gradient_descent_needs(x64: None) -> None
     np.testing.assert_allclose(once["x"], 1 - rate * g, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["Plateau", "BoldDriver", "Polyak"])
+def test_backtracking_tries_shorter_steps_from_the_last_point_that_was_good(x64: None) -> None:
+    curvature, start = np.asarray([1.0, 40.0]), np.asarray([1.0, -0.5])
+
+    def loss(x: np.ndarray) -> float:
+        return float(np.sum(curvature * x**2) / 2)
+
+    wanted, point, trial = [], start, start
+    while len(wanted) < 12:
+        g = curvature * point
+        for k in range(20):
+            wanted.append(trial := point - 0.25**k * g)
+            if loss(trial) <= loss(point) - 1e-4 * 0.25**k * g @ g:
+                break
+        point = trial
+    path = _descend(Backtracking(_sgd()), jnp.asarray(curvature), start, 12)
+    np.testing.assert_allclose(path, wanted[:12], rtol=1e-12)
+    assert loss(path[-1]) < 0.1 * loss(start)
+
+
+def test_backtracking_goes_on_after_its_attempts(x64: None) -> None:
+    # Losses that only rise: two shorter steps, then the trial is taken as it is.
+    found = _factors(Backtracking(_sgd(), 0.5, attempts=2), np.arange(8.0))
+    np.testing.assert_allclose(found, [1.0, -0.5, -0.25, 1.0, -0.5, -0.25, 1.0, -0.5])
+    # So does one that is no number.
+    np.testing.assert_allclose(_factors(Backtracking(_sgd(), 0.5), [1.0, np.nan, 0.0]), [1.0, -0.5, 1.0])
+
+
+def test_backtracking_around_lbfgs_is_a_quasi_newton_method(x64: None) -> None:
+    def loss(x: Any) -> Any:
+        return 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2
+
+    algorithm = Backtracking(metaopt.from_optax(optax.lbfgs, learning_rate=1.0, linesearch=None))
+    solution = metaopt.minimize(loss, algorithm, jnp.asarray([-1.2, 1.0]), steps=80)
+    assert float(solution.value) < 1e-12
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-3])
+def test_noise_aware_follows_one_of_its_two_algorithms(noise: float, x64: None) -> None:
+    noisy, exact = metaopt.from_optax(optax.adam, learning_rate=0.1), _sgd(0.3)
+    algorithm, alone = NoiseAware(noisy, exact), noisy if noise else exact
+    params = reference = jnp.asarray([1.0, -2.0])
+    state, other = algorithm.init(params), alone.init(params)
+    for t in range(6):
+        before = params
+        state, params = algorithm.step(state, params, params + noise * t, value=jnp.sum(params**2) / 2)
+        if t == 0:
+            np.testing.assert_array_equal(params, before)
+        else:
+            other, reference = alone.step(other, reference, reference + noise * t, value=jnp.sum(reference**2) / 2)
+            np.testing.assert_allclose(params, reference, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["Plateau", "BoldDriver", "Polyak", "Backtracking"])
 def test_a_missing_loss_is_asked_for(name: str) -> None:
     algorithm = getattr(schedules, name)(_sgd())
     with pytest.raises(ValueError, match=f"`{name}` follows the loss.*value=loss"):
