@@ -110,7 +110,9 @@ def wave():
     def rest(geometry):
         return dde.icbc.OperatorBC(geometry, lambda x, u, _: first(u, x, 1), lambda x, _: dde.utils.isclose(x[1], 0))
 
-    return transient(pde, start, network(100, 3), weights=[1, 100, 100, 1], interior=1500, boundary=360, extra=rest)
+    # The multi-scale network of its example is not in its PyTorch; Fourier features of those scales do no better here.
+    net = network(100, 3)
+    return transient(pde, start, net, weights=[1, 100, 100, 1], interior=1500, boundary=360, extra=rest)
 
 
 def burgers():
@@ -208,13 +210,18 @@ def main():
     optimization["iter_per_step"], optimization["fun_per_step"] = 50, 63
     model.compile("L-BFGS", loss_weights=weights)
     model.train(callbacks=[Until(end)], **quiet)
+    lbfgs_steps = model.train_state.step - steps
+    if time.process_time() < end:
+        # It is done early, or its line search found nothing.
+        model.compile("adam", lr=rate, loss_weights=weights)
+        model.train(iterations=10**6, callbacks=[Until(end)], **quiet)
     result = {
         "version": dde.__version__,
         "torch": torch.__version__,
         "error": error(model, tests),
         "after_adam": after_adam,
         "adam_steps": int(steps),
-        "lbfgs_steps": int(model.train_state.step - steps),
+        "lbfgs_steps": int(lbfgs_steps),
         "cpu_seconds": time.process_time() - started,
     }
     print(json.dumps(result), file=_stdout)
