@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
@@ -136,7 +137,7 @@ class SharedCurvature(AbstractAlgorithm[_State, PyTree, Gradients]):
         inputs = jnp.concatenate([seen, jnp.tile(time[None], (n, 1))], axis=1)
         trust = jtu.tree_map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, self.trust)
         share = jax.vmap(trust)(inputs)
-        ends = jnp.split(newton, [*_ends(wide)], axis=1)
+        ends = jnp.split(newton, np.cumsum([p[0].size for p in wide])[:-1], axis=1)
         mixed = []
         for p, q, move in zip(wide, matched.pick(moved), ends, strict=True):
             c = share.reshape(n, *[1] * (p.ndim - 1)).astype(p.dtype)
@@ -156,8 +157,9 @@ def _newton(
 ) -> tuple[Float[Array, "n d"], Float[Array, "n 3"]]:
     """Newton's steps of the weighted sums in the span of a population, and what tells how good they are."""
     n, tiny = x.shape[0], jnp.finfo(x.dtype).tiny
-    spread = _norm(x - jnp.mean(x, axis=0)[None], 0) / n**0.5
-    scaled = (x - jnp.mean(x, axis=0)[None]) / jnp.where(spread > 0, spread, 1)[None]
+    away = x - jnp.mean(x, axis=0)[None]
+    spread = _norm(away, 0) / n**0.5
+    scaled = away / jnp.where(spread > 0, spread, 1)[None]
     slopes = g * spread[None, None]
     # The rows of `basis` are those of an orthogonal projection of members onto their differences.
     root = _of_eigenvalues(scaled @ scaled.T, _inverse_root)
@@ -226,9 +228,3 @@ def _norm(x: Array, axes: int | tuple[int, ...]) -> Array:
     """Euclidean norms, whose derivative is zero at zero."""
     squares = jnp.sum(jnp.square(x), axis=axes)
     return jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), 0)
-
-
-def _ends(leaves: list[Array]) -> list[int]:
-    """Where each leaf's columns end, but for the last."""
-    sizes = [leaf[0].size for leaf in leaves]
-    return [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
