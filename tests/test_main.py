@@ -22,6 +22,9 @@ from tests.runs.specs import evaluated, small, text
 
 
 ROOT = Path(__file__).parent.parent
+SIGNALS = pytest.mark.parametrize(
+    ("number", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+)
 
 
 @pytest.fixture
@@ -235,7 +238,7 @@ def _interrupt(monkeypatch, signals_after, number=signal.SIGINT):
     monkeypatch.setattr(module, "_chunk", chunk)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@SIGNALS
 def test_a_run_goes_on_bit_for_bit_after_a_signal(metaopt_, spec, tmp_path, monkeypatch, number, code):
     file, whole, parts = spec(small()), tmp_path / "whole", tmp_path / "parts"
     assert metaopt_("run", file, "--out", whole)[0] == 0
@@ -365,7 +368,7 @@ def _process(*arguments, **options):
     )
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@SIGNALS
 def test_a_signal_to_a_process_saves_and_ends_it(spec, tmp_path, number, code):
     out = tmp_path / "out"
     process = _process("run", spec(small(steps=10**7)), "--out", out)

@@ -36,7 +36,13 @@ def _compiled(backend: Native, net: Network, context: Array, tensors: list[Tenso
     return lowered.compile()(*arguments), re.findall(r"@metaopt_update_(\w+)\(", lowered.as_text())
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-4), (jnp.float64, 1e-10)], ids=["single", "double"])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [
+        pytest.param(jnp.float32, 1e-4, id="single", marks=pytest.mark.slow),
+        pytest.param(jnp.float64, 1e-10, id="double"),
+    ],
+)
 def test_it_is_what_its_definition_says(
     native: Native, dtype: Any, tolerance: float, getkey: Callable[[], Array], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -125,7 +125,7 @@ def test_the_rate_rises_over_the_first_part_of_the_steps(getkey):
     )
 
 
-@pytest.mark.parametrize(("name", "bound"), [("general", 1.0), ("small", 1.1)])
+@pytest.mark.parametrize(("name", "bound"), [("general", 1.0), pytest.param("small", 1.1, marks=pytest.mark.slow)])
 def test_pretrained_weights_are_as_good_as_adam_at_its_best_rate(name, bound):
     from metaopt.tasks import Generated
 

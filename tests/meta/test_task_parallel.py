@@ -31,8 +31,8 @@ from metaopt.sharding import make_mesh
 from metaopt.tasks import Quadratics
 
 
-_MORE = [Unrolled(), Unrolled(max_norm=1.0), ES(), NRES(0.01, 5), ESSingle(0.01, 5)]
-ESTIMATORS = [TruncatedUnroll(5), PES(0.01, 5), *(pytest.param(x, marks=pytest.mark.slow) for x in _MORE)]
+_MORE = [TruncatedUnroll(5), Unrolled(), Unrolled(max_norm=1.0), ES(), NRES(0.01, 5), ESSingle(0.01, 5)]
+ESTIMATORS = [PES(0.01, 5), *(pytest.param(x, marks=pytest.mark.slow) for x in _MORE)]
 
 
 def _problem(tasks: int = 8, **options: Any) -> MetaProblem:

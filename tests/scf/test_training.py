@@ -128,6 +128,7 @@ def test_meta_training_saves_cycles() -> None:
     assert min(losses) < 0.7 * losses[0]
 
 
+@pytest.mark.slow
 def test_leading_factors_are_those_of_the_integrals() -> None:
     system = hydrogens(0.0, 1.6, 3.6, diffuse=True)
     repulsion: Any = system.interaction

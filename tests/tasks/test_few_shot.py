@@ -204,7 +204,7 @@ def test_distinct_numbers_are_uniform(getkey: Any) -> None:
     assert np.sum((counts - 1000) ** 2 / 1000) < 50  # 15 degrees of freedom
 
 
-@CASES
+@pytest.mark.parametrize("family", [FAMILIES[0], *[pytest.param(x, marks=pytest.mark.slow) for x in FAMILIES[1:]]])
 def test_batches_of_tasks_are_tasks(family: Any, getkey: Any) -> None:
     keys = jr.split(getkey(), 3)
     batch = jax.jit(jax.vmap(lambda key: family.sample(key=key)))(keys)
