@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 from .._core._numbers import check_counts
 from .._core._trees import trainable
 from ._hypervolume import reference_point
+from ._nondominated import nondominated
 from ._population import Found, Functions, ascend, descend, restore, scale
 from ._preferences import preferences
 from ._problem import Problem
@@ -269,7 +270,7 @@ def _report(found: Found, functions: Functions, decode: Callable[[Float[Array, "
         values=found.values,
         violations=functions.violations(found.constraints),
         feasible=feasible & usable,
-        nondominated=found.front,
+        nondominated=nondominated(found.values, feasible),
         hypervolume=found.volume,
         result=result,
     )

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from ._distances import riesz_energy
 from ._hypervolume import hypervolume
-from ._nondominated import nondominated
+from ._nondominated import dominance, nondominated
 from ._orthant import minimize_on_orthant
 from ._scalarizations import chebyshev
 
@@ -240,12 +240,11 @@ def heavy(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
 
 
 class Found(eqx.Module):
-    """A population, its objectives and constraints, which of it is feasible and not dominated, and its volume."""
+    """A population, its objectives and constraints, and its volume."""
 
     points: Points
     values: Float[Array, "n m"]
     constraints: Float[Array, "n c"]
-    front: Bool[Array, " n"]
     volume: Float[Array, ""]
 
 
@@ -265,9 +264,10 @@ def _uphill(
     """
     beyond = jnp.isfinite(values) & (values >= reference[None])
     inside = jnp.all(jnp.isfinite(values) & ~beyond, axis=1)
+    pairs = dominance(values)
 
     def layer(left: Bool[Array, " n"]) -> tuple[Bool[Array, " n"], Float[Array, ""], Float[Array, "n m"]]:
-        front = nondominated(values, left)
+        front = left & ~jnp.any(pairs & left[:, None], axis=0)
         return front, *jax.value_and_grad(hypervolume)(jnp.where(front[:, None], values, jnp.inf), reference)
 
     def body(carry: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -340,7 +340,7 @@ def ascend(
         volume, slope, uphill = _uphill(normal, reference)
         # Under noise the best would be the luckiest.
         better = first | last | (volume > state.best.volume) | functions.noisy
-        found = Found(points, values, constraints, nondominated(normal), volume)
+        found = Found(points, values, constraints, volume)
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), found, state.best)
         if repulsion:
             energy = jax.grad(riesz_energy)(jnp.where(jnp.isfinite(normal), normal, 0))
@@ -361,6 +361,6 @@ def ascend(
         return _Ascent(points, adam, best), None
 
     nothing = jnp.zeros((n, m), dtype), jnp.zeros((n, functions.constraint_count), dtype)
-    best = Found(points, *nothing, jnp.zeros(n, bool), jnp.zeros((), dtype))
+    best = Found(points, *nothing, jnp.zeros((), dtype))
     indices = jnp.arange(total + 1, dtype=dtype)
     return jax.lax.scan(step, _Ascent(points, at_rest(points), best), (indices, keys))[0].best
