@@ -25,6 +25,7 @@ from ..multiobjective import (
     pareto_front,
     preferences,
 )
+from ..multiobjective._problem import evaluate_objectives
 from ..registry import adam, momentum
 from ._moo_front import volume
 from .base import Claim, Report
@@ -56,9 +57,7 @@ class _Quadratic(AbstractTask[Float[Array, " n"], Gradients]):
 
     def evaluate(self, params: Float[Array, " n"], *, key: PRNGKeyArray) -> tuple[Float[Array, ""], Gradients]:
         del key
-        values, pull = jax.vjp(self.values, params)
-        (gradients,) = jax.vmap(pull)(jnp.eye(2, dtype=values.dtype))
-        return jnp.mean(values), Gradients(gradients, values)
+        return evaluate_objectives(self.values, params)
 
     def measure(self, params: Float[Array, " n"], *, key: PRNGKeyArray) -> Float[Array, ""]:
         del key

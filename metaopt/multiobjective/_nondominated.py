@@ -4,6 +4,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 
+def dominance(points: Float[Array, "n m"]) -> Bool[Array, "n n"]:
+    """Whether the point of the row dominates that of the column."""
+    at_most = jnp.all(points[:, None] <= points[None], axis=-1)
+    return at_most & ~at_most.T
+
+
 def nondominated(points: Float[Array, "n m"], feasible: Bool[Array, " n"] | None = None) -> Bool[Array, " n"]:
     r"""Mark the points that no other point dominates: is at least as good in all objectives and better in one.
 
@@ -20,6 +26,4 @@ def nondominated(points: Float[Array, "n m"], feasible: Bool[Array, " n"] | None
     """
     usable = jnp.all(jnp.isfinite(points), axis=1)
     usable = usable if feasible is None else usable & feasible
-    at_most = jnp.all(points[:, None] <= points[None], axis=-1)
-    dominates = at_most & ~at_most.T & usable[:, None]
-    return usable & ~jnp.any(dominates, axis=0)
+    return usable & ~jnp.any(dominance(points) & usable[:, None], axis=0)

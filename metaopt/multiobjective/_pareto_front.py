@@ -13,7 +13,8 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 from .._core._numbers import check_counts
 from .._core._trees import trainable
 from ._hypervolume import reference_point
-from ._population import Functions, ascend, descend, restore, scale
+from ._nondominated import nondominated
+from ._population import Found, Functions, ascend, descend, restore, scale
 from ._preferences import preferences
 from ._problem import Problem
 
@@ -86,8 +87,10 @@ def pareto_front(
     A population moves in two stages. In the first, each member has a preference $w$ of its own and minimizes the
     augmented Chebyshev distance $\max_i (f_i - z_i) / w_i$ by Adam, with constraints in an augmented Lagrangian, and
     after each step tries variables of other members (so that a front with many local ones is found, too). In the
-    second, all climb the hypervolume of the population together by its exact gradient; members that add nothing move to
-    gaps. One compiled program: wrap the call in `eqx.filter_jit` where it is repeated.
+    second, all climb together by exact gradients of hypervolumes: those that no other dominates that of the front, and
+    so on with the front of those that are left. Members beyond the reference point minimize their distance to it
+    (uncrowded hypervolume improvement), and at the start of a round those that add nothing move to gaps. One compiled
+    program: wrap the call in `eqx.filter_jit` where it is repeated.
 
     **Arguments:**
 
@@ -134,6 +137,12 @@ def pareto_front(
           author={Wang, Hao and Deutz, Andr{\'e} and B{\"a}ck, Thomas and Emmerich, Michael},
           journal={EMO}, year={2017}
         }
+
+        @inproceedings{toure2019uncrowded,
+          title={Uncrowded Hypervolume Improvement: {COMO-CMA-ES} and the {Sofomore} Framework},
+          author={Tour{\'e}, Cheikh and Hansen, Nikolaus and Auger, Anne and Brockhoff, Dimo},
+          booktitle={GECCO}, year={2019}
+        }
         ```
     """
     check_counts(num_solutions=num_solutions, steps=steps, rounds=rounds, round_steps=round_steps, samples=samples)
@@ -160,37 +169,17 @@ def pareto_front(
         tree = eqx.combine(unravel(lower + x * (upper - lower)), example)
         return tree if bijector is None else bijector(tree)
 
-    def joined(functions: Any, name: str) -> Callable[..., Any]:
-        listed = _listed(functions)
-
-        def call(x: Float[Array, " d"], key: PRNGKeyArray) -> Float[Array, " m"]:
-            params = decode(x)
-            outputs = [_vector(f(params, key) if stochastic else f(params), name, flat.dtype) for f in listed]
-            return jnp.concatenate(outputs) if outputs else jnp.zeros(0, flat.dtype)
-
-        return call if perturbation is None else _perturbed(call, perturbation, samples)
-
-    values_of, inequalities, equal = (
-        joined(f, name)
-        for f, name in ((objectives, "objectives"), (constraints, "constraints"), (equalities, "equalities"))
+    functions = _functions(
+        (objectives, constraints, equalities),
+        decode,
+        flat,
+        bounded=bounds is not None,
+        tolerance=tolerance,
+        stochastic=stochastic,
+        perturbation=perturbation,
+        samples=samples,
     )
-    m, _, equal_count = (jax.eval_shape(f, flat, first).shape[0] for f in (values_of, inequalities, equal))
-    if m < 2:
-        raise ValueError(
-            f"A front needs at least two objectives, but {m} was given. Minimize one objective with `metaopt.minimize`."
-        )
-    if equal_count > flat.size:
-        raise ValueError(
-            f"There are {equal_count} equalities, but only {flat.size} variables to meet them with. Leave out those "
-            "that follow from others, or state them as inequalities."
-        )
-
-    def all_constraints(x: Float[Array, " d"], key: PRNGKeyArray) -> Float[Array, " c"]:
-        h = equal(x, key)
-        return jnp.concatenate([inequalities(x, key), h - tolerance, -h - tolerance])
-
-    count = jax.eval_shape(all_constraints, flat, first).shape[0]
-    functions = Functions(values_of, all_constraints, bounds is not None, count, tolerance, stochastic)
+    m = functions.objective_count
     reference = reference_point(reference, m, flat.dtype)
     known = None
     if ideal is not None and nadir is not None:
@@ -205,7 +194,7 @@ def pareto_front(
     drawn = jax.vmap(lambda k: ravel_pytree(trainable(draw(k)))[0])(starts)
     points = functions.clip((drawn - lower[None]) / (upper - lower)[None])
     points, units = descend(functions, points, weights, steps=steps, rate=rate, keys=walks[: steps + 1])
-    if count:
+    if functions.constraint_count:
         # Points at the ends of the front often are those that violate something.
         points = restore(functions, points, first, jnp.asarray(10))
         units = scale(*functions.evaluate(points, first))
@@ -220,22 +209,71 @@ def pareto_front(
         repulsion=repulsion,
         keys=walks[steps + 1 :],
     )
-    values, feasible = found.values, functions.feasible(found.constraints)
-    slack = jnp.where(jnp.arange(count) < count - 2 * equal_count, 0, tolerance).astype(flat.dtype)
-    usable = jnp.all(jnp.isfinite(values), axis=1)
+    front = _report(found, functions, decode)
+    return front.result.error_if(front, front.result != FRONT_RESULTS.found) if throw else front
+
+
+def _functions(
+    given: tuple[Any, Any, Any],
+    decode: Callable[[Float[Array, " d"]], PyTree],
+    flat: Float[Array, " d"],
+    *,
+    bounded: bool,
+    tolerance: float,
+    stochastic: bool,
+    perturbation: float | None,
+    samples: int,
+) -> Functions:
+    """Objectives, inequalities and equalities as functions of a point and a key."""
+
+    def joined(functions: Any, name: str) -> tuple[Callable[..., Any], int]:
+        listed = _listed(functions)
+
+        def call(x: Float[Array, " d"], key: PRNGKeyArray) -> Float[Array, " m"]:
+            params = decode(x)
+            outputs = [_vector(f(params, key) if stochastic else f(params), name, flat.dtype) for f in listed]
+            return jnp.concatenate(outputs) if outputs else jnp.zeros(0, flat.dtype)
+
+        count = jax.eval_shape(call, flat, jr.key(0)).shape[0]
+        return call if perturbation is None else _perturbed(call, perturbation, samples), count
+
+    names = "objectives", "constraints", "equalities"
+    (objectives, m), (inequalities, inequality_count), (equal, equality_count) = (
+        joined(*pair) for pair in zip(given, names, strict=True)
+    )
+    if m < 2:
+        raise ValueError(
+            f"A front needs at least two objectives, but {m} was given. Minimize one objective with `metaopt.minimize`."
+        )
+    if equality_count > flat.size:
+        raise ValueError(
+            f"There are {equality_count} equalities, but only {flat.size} variables to meet them with. Leave out those "
+            "that follow from others, or state them as inequalities."
+        )
+
+    def constraints(x: Float[Array, " d"], key: PRNGKeyArray) -> Float[Array, " c"]:
+        h = equal(x, key)
+        return jnp.concatenate([inequalities(x, key), h - tolerance, -h - tolerance])
+
+    count = inequality_count + 2 * equality_count
+    return Functions(objectives, constraints, bounded, m, count, equality_count, tolerance, stochastic)
+
+
+def _report(found: Found, functions: Functions, decode: Callable[[Float[Array, " d"]], PyTree]) -> Front:
+    feasible = functions.feasible(found.constraints)
+    usable = jnp.all(jnp.isfinite(found.values), axis=1)
     result = FRONT_RESULTS.where(found.volume > 0, FRONT_RESULTS.found, FRONT_RESULTS.reference)
     result = FRONT_RESULTS.where(jnp.any(feasible), result, FRONT_RESULTS.infeasible)
     result = FRONT_RESULTS.where(jnp.any(usable), result, FRONT_RESULTS.nonfinite)
-    front = Front(
+    return Front(
         solutions=jax.vmap(lambda x: trainable(decode(x)))(found.points),
-        values=values,
-        violations=jnp.max(jnp.maximum(found.constraints + slack[None], 0), axis=1, initial=0.0),
+        values=found.values,
+        violations=functions.violations(found.constraints),
         feasible=feasible & usable,
-        nondominated=found.front,
+        nondominated=nondominated(found.values, feasible),
         hypervolume=found.volume,
         result=result,
     )
-    return result.error_if(front, result != FRONT_RESULTS.found) if throw else front
 
 
 def _listed(functions: Any) -> list[Callable[..., Any]]:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
 
 from ._distances import riesz_energy
 from ._hypervolume import hypervolume
-from ._nondominated import nondominated
+from ._nondominated import dominance, nondominated
 from ._orthant import minimize_on_orthant
 from ._scalarizations import chebyshev
 
@@ -32,7 +32,9 @@ class Functions(eqx.Module):
     objectives: Callable[..., Any] = eqx.field(static=True)
     constraints: Callable[..., Any] = eqx.field(static=True)
     bounded: bool = eqx.field(static=True)
+    objective_count: int = eqx.field(static=True)
     constraint_count: int = eqx.field(static=True)
+    equality_count: int = eqx.field(static=True)
     tolerance: float = eqx.field(static=True)
     noisy: bool = eqx.field(static=True)
 
@@ -45,6 +47,12 @@ class Functions(eqx.Module):
 
     def feasible(self, constraints: Float[Array, "n c"]) -> Bool[Array, " n"]:
         return jnp.all(constraints <= 0, axis=1)
+
+    def violations(self, constraints: Float[Array, "n c"]) -> Float[Array, " n"]:
+        """Of the worst constraint each. Equalities are the last, from above and from below, less the tolerance."""
+        c = self.constraint_count
+        slack = jnp.where(jnp.arange(c) < c - 2 * self.equality_count, 0, self.tolerance).astype(constraints.dtype)
+        return jnp.max(jnp.maximum(constraints + slack[None], 0), axis=1, initial=0.0)
 
 
 class _Adam(eqx.Module):
@@ -138,6 +146,23 @@ class _Descent(eqx.Module):
     extent: Float[Array, " m"]
 
 
+def _trials(functions: Functions, points: Points, neighbors: Int[Array, "n k"], key: PRNGKeyArray) -> Points:
+    """For each point another one: some variables are those of others, mostly of neighbors, and some are mutated."""
+    (n, d), dtype = points.shape, points.dtype
+    # One draw for all choices that each point makes, and those of each variable.
+    draw = jr.uniform(key, (7 + 2 * d, n), dtype)
+    choices, dice = draw[:7], draw[7:].reshape(2, d, n).swapaxes(1, 2)
+    near = neighbors[jnp.arange(n), (choices[0] * neighbors.shape[1]).astype(jnp.int32)]
+    far = (choices[2] * n).astype(jnp.int32)
+    partner = jnp.where(choices[1] < 0.7, near, far)
+    mixed = jnp.where(dice[0] < choices[3][:, None], points[partner], points)
+    # Differences between members lie along the front once they are near it.
+    along = points + choices[5][:, None] * (points[near] - points[far])
+    trial = jnp.where((choices[6] < 0.85)[:, None], mixed, along)
+    shift = jnp.exp(-6 * choices[4])[:, None] * heavy(0.9 * (2 * dice[0] - 1))
+    return functions.clip(trial + jnp.where(dice[1] < 1 / d, shift, 0))
+
+
 def descend(
     functions: Functions,
     points: Points,
@@ -154,12 +179,11 @@ def descend(
     the point if its scalarization is lower. Gradients find the bottom of a valley, trials the right valley. Points and
     trials are evaluated together, at the start of the next step.
     """
-    n, d = points.shape
+    n, dtype = points.shape[0], points.dtype
     neighbors = jnp.argsort(jnp.sum(jnp.square(weights[:, None] - weights[None]), axis=-1), axis=1)[:, : min(20, n)]
     # On the ray through the ideal point along the preference all weighted distances are the same.
     inverse = 1 / jnp.maximum(weights, 1e-3)
     inverse = inverse / jnp.sum(inverse, axis=1, keepdims=True)
-    dtype = points.dtype
 
     def merit(
         values: Float[Array, " m"],
@@ -194,18 +218,7 @@ def descend(
         adam = _Adam(jnp.where(better, 0, state.adam.first), state.adam.second)
         adam, move = adam.step(grads, count, rate * (0.5 * (1 + jnp.cos(math.pi * count / steps)) + 2e-3))
         points = functions.clip(points + move)
-        # One draw for all choices that each point makes, and those of each variable.
-        draw = jr.uniform(keys[1], (7 + 2 * d, n), dtype)
-        choices, dice = draw[:7], draw[7:].reshape(2, d, n).swapaxes(1, 2)
-        near = neighbors[jnp.arange(n), (choices[0] * neighbors.shape[1]).astype(jnp.int32)]
-        far = (choices[2] * n).astype(jnp.int32)
-        partner = jnp.where(choices[1] < 0.7, near, far)
-        mixed = jnp.where(dice[0] < choices[3][:, None], points[partner], points)
-        # Differences between members lie along the front once they are near it.
-        along = points + choices[5][:, None] * (points[near] - points[far])
-        trial = jnp.where((choices[6] < 0.85)[:, None], mixed, along)
-        shift = jnp.exp(-6 * choices[4])[:, None] * heavy(0.9 * (2 * dice[0] - 1))
-        trial = functions.clip(trial + jnp.where(dice[1] < 1 / d, shift, 0))
+        trial = _trials(functions, points, neighbors, keys[1])
         return _Descent(points, trial, adam, multipliers, ideal, extent), None
 
     m = weights.shape[1]
@@ -227,12 +240,11 @@ def heavy(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
 
 
 class Found(eqx.Module):
-    """A population, its objectives and constraints, which of it is feasible and not dominated, and its volume."""
+    """A population, its objectives and constraints, and its volume."""
 
     points: Points
     values: Float[Array, "n m"]
     constraints: Float[Array, "n c"]
-    front: Bool[Array, " n"]
     volume: Float[Array, ""]
 
 
@@ -240,6 +252,56 @@ class _Ascent(eqx.Module):
     points: Points
     adam: _Adam
     best: Found
+
+
+def _uphill(
+    values: Float[Array, "n m"], reference: Float[Array, " m"]
+) -> tuple[Float[Array, ""], Float[Array, "n m"], Float[Array, "n m"]]:
+    """The volume, its derivative, and in which direction of its objectives each point climbs.
+
+    Points are sorted into layers, each the front of those that the layers before leave, and climb the volume of their
+    own layer. Points beyond the reference, on which no volume depends, go straight back to it.
+    """
+    beyond = jnp.isfinite(values) & (values >= reference[None])
+    inside = jnp.all(jnp.isfinite(values) & ~beyond, axis=1)
+    pairs = dominance(values)
+
+    def layer(left: Bool[Array, " n"]) -> tuple[Bool[Array, " n"], Float[Array, ""], Float[Array, "n m"]]:
+        front = left & ~jnp.any(pairs & left[:, None], axis=0)
+        return front, *jax.value_and_grad(hypervolume)(jnp.where(front[:, None], values, jnp.inf), reference)
+
+    def body(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        left, uphill = carry
+        front, _, slope = layer(left)
+        return left & ~front, uphill + slope
+
+    front, volume, slope = layer(inside)
+    _, uphill = jax.lax.while_loop(lambda carry: jnp.any(carry[0]), body, (inside & ~front, slope))
+    return volume, slope, jnp.where(beyond, -1, uphill)
+
+
+def _fill_gaps(
+    functions: Functions, points: Points, values: Float[Array, "n m"], slope: Float[Array, "n m"], key: PRNGKeyArray
+) -> Points:
+    """Move points that add nothing to where one adds most, between it and a neighbor, or beyond them."""
+    (n, d), m, dtype = points.shape, values.shape[1], points.dtype
+    # Of the box that a point adds, the derivatives are the faces.
+    added = jnp.prod(jnp.abs(slope), axis=1) ** (1 / (m - 1))
+    weak = added <= 1e-3 * jnp.mean(added)
+    draw = jr.uniform(key, (4 + 2 * d, n), dtype)
+    choices, dice = draw[:4], draw[4:].reshape(2, d, n).swapaxes(1, 2)
+    share = jnp.tri(n, dtype=dtype) @ jnp.where(weak, 0, added)
+    parent = jnp.minimum(jnp.searchsorted(share, choices[0] * share[-1], method="compare_all"), n - 1)
+    apart = jnp.sum(jnp.square(values[:, None] - values[None]), axis=-1)
+    apart = jnp.where(weak[None] | jnp.eye(n, dtype=bool) | ~jnp.isfinite(apart), jnp.inf, apart)
+    close = jnp.argsort(apart, axis=1)[:, : min(3, n)]
+    mate = close[parent, (choices[1] * close.shape[1]).astype(jnp.int32)]
+    # Half of them between the two, the others on the line beyond them, where another part of the front may be.
+    place = jnp.where(choices[2] < 0.5, 2 * choices[2], heavy(0.95 * (4 * choices[2] - 3)))
+    between = place[:, None] * (points[mate] - points[parent])
+    shift = jnp.exp(-2 - 7 * choices[3])[:, None] * (2 * dice[0] - 1)
+    child = functions.clip(points[parent] + between + jnp.where(dice[1] < 1 / d, shift, 0))
+    return jnp.where(weak[:, None], child, points)
 
 
 def ascend(
@@ -257,36 +319,15 @@ def ascend(
     """Climb the hypervolume with all points together.
 
     In each round, points that add nothing move to where one adds most, between it and a neighbor; then Adam climbs the
-    gradient of the hypervolume (of dominated points, that of their own), less the Riesz energy times `repulsion`;
-    violated constraints are put right after each step. The best population is kept; the last, if values are noisy.
+    gradients of the hypervolumes of all layers, less the Riesz energy times `repulsion`; violated constraints are put
+    right after each step. The best population is kept; the last, if values are noisy.
 
     `units` are the least values of the objectives and the extents of the front, in which its volume is measured.
     """
     ideal, extent = units
-    n, d = points.shape
-    dtype = points.dtype
-    m = reference.shape[0]
+    n, m, dtype = points.shape[0], functions.objective_count, points.dtype
     # One more step, for what was best.
     total = rounds * (steps + 1)
-
-    def fresh(points: Points, values: Float[Array, "n m"], slope: Float[Array, "n m"], key: PRNGKeyArray) -> Points:
-        # Of the box that a point adds, the derivatives are the faces.
-        added = jnp.prod(jnp.abs(slope), axis=1) ** (1 / (m - 1))
-        weak = added <= 1e-3 * jnp.mean(added)
-        draw = jr.uniform(key, (4 + 2 * d, n), dtype)
-        choices, dice = draw[:4], draw[4:].reshape(2, d, n).swapaxes(1, 2)
-        share = jnp.tri(n, dtype=dtype) @ jnp.where(weak, 0, added)
-        parent = jnp.minimum(jnp.searchsorted(share, choices[0] * share[-1], method="compare_all"), n - 1)
-        apart = jnp.sum(jnp.square(values[:, None] - values[None]), axis=-1)
-        apart = jnp.where(weak[None] | jnp.eye(n, dtype=bool) | ~jnp.isfinite(apart), jnp.inf, apart)
-        close = jnp.argsort(apart, axis=1)[:, : min(3, n)]
-        mate = close[parent, (choices[1] * close.shape[1]).astype(jnp.int32)]
-        # Half of them between the two, the others on the line beyond them, where another part of the front may be.
-        place = jnp.where(choices[2] < 0.5, 2 * choices[2], heavy(0.95 * (4 * choices[2] - 3)))
-        between = place[:, None] * (points[mate] - points[parent])
-        shift = jnp.exp(-2 - 7 * choices[3])[:, None] * (2 * dice[0] - 1)
-        child = functions.clip(points[parent] + between + jnp.where(dice[1] < 1 / d, shift, 0))
-        return jnp.where(weak[:, None], child, points)
 
     def step(state: _Ascent, inputs: tuple[Array, Key[Array, " 2"]]) -> tuple[_Ascent, None]:
         index, keys = inputs
@@ -296,16 +337,11 @@ def ascend(
         (values, constraints), pull = jax.vjp(lambda x: functions.evaluate(x, keys[0]), points)
         good = functions.feasible(constraints)[:, None]
         normal = jnp.where(good, (values - ideal[None]) / extent[None], jnp.inf)
-        # Dominated points, which add nothing, climb the volume that they would have by themselves.
-        front = nondominated(normal)
-        layers = jnp.where(jnp.stack([front, ~front])[..., None], normal[None], jnp.inf)
-        volumes, slopes = jax.vmap(jax.value_and_grad(hypervolume), (0, None))(layers, reference)
-        volume, slope = volumes[0], slopes[0]
+        volume, slope, uphill = _uphill(normal, reference)
         # Under noise the best would be the luckiest.
         better = first | last | (volume > state.best.volume) | functions.noisy
-        found = Found(points, values, constraints, front, volume)
+        found = Found(points, values, constraints, volume)
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), found, state.best)
-        uphill = slope + slopes[1]
         if repulsion:
             energy = jax.grad(riesz_energy)(jnp.where(jnp.isfinite(normal), normal, 0))
             uphill = uphill - repulsion * energy
@@ -313,15 +349,18 @@ def ascend(
         count = index % (steps + 1)
         size = rate * (0.5 * (1 + jnp.cos(math.pi * (index // (steps + 1)) / rounds)) + 1e-2)
 
-        def climb() -> tuple[_Adam, Points]:
+        def moved() -> tuple[_Adam, Points]:
+            return at_rest(points), _fill_gaps(functions, points, normal, slope, keys[1])
+
+        def climbed() -> tuple[_Adam, Points]:
             along = tangential(functions, points, grads, keys[0])
             adam, move = state.adam.step(along, count - 1, size * (1 - (count - 1) / steps))
             return adam, functions.clip(points + move)
 
-        adam, points = jax.lax.cond(count == 0, lambda: (at_rest(points), fresh(points, normal, slope, keys[1])), climb)
+        adam, points = jax.lax.cond(count == 0, moved, climbed)
         return _Ascent(points, adam, best), None
 
     nothing = jnp.zeros((n, m), dtype), jnp.zeros((n, functions.constraint_count), dtype)
-    best = Found(points, *nothing, jnp.zeros(n, bool), jnp.zeros((), dtype))
+    best = Found(points, *nothing, jnp.zeros((), dtype))
     indices = jnp.arange(total + 1, dtype=dtype)
     return jax.lax.scan(step, _Ascent(points, at_rest(points), best), (indices, keys))[0].best

@@ -17,6 +17,15 @@ def nothing(x: Float[Array, " n"]) -> Float[Array, " 0"]:
     return jnp.zeros(0, x.dtype)
 
 
+def evaluate_objectives(
+    objectives: Callable[..., Float[Array, " m"]], params: Float[Array, " n"]
+) -> tuple[Float[Array, ""], Gradients]:
+    """The mean of the objectives at a point; and the gradients of all, with their values."""
+    values, pull = jax.vjp(objectives, params)
+    (gradients,) = jax.vmap(pull)(jnp.eye(values.shape[0], dtype=values.dtype))
+    return jnp.mean(values), Gradients(gradients, values)
+
+
 class Problem(AbstractTask[Float[Array, " n"], Gradients]):
     r"""Minimize several objectives over a box, under constraints.
 
@@ -46,9 +55,7 @@ class Problem(AbstractTask[Float[Array, " n"], Gradients]):
 
     def evaluate(self, params: Float[Array, " n"], *, key: PRNGKeyArray) -> tuple[Float[Array, ""], Gradients]:
         del key
-        values, pull = jax.vjp(self.objectives, params)
-        (gradients,) = jax.vmap(pull)(jnp.eye(values.shape[0], dtype=values.dtype))
-        return jnp.mean(values), Gradients(gradients, values)
+        return evaluate_objectives(self.objectives, params)
 
     def measure(self, params: Float[Array, " n"], *, key: PRNGKeyArray) -> Float[Array, ""]:
         del key

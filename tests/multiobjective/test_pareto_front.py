@@ -20,6 +20,7 @@ from metaopt.multiobjective import (
     make_problem,
     pareto_front,
 )
+from metaopt.multiobjective._population import _uphill
 
 
 SMALL: dict[str, Any] = {"num_solutions": 12, "steps": 100, "rounds": 4, "round_steps": 15}
@@ -35,6 +36,10 @@ def _solve(objectives: Any, constraints: Any = (), **options: Any) -> Any:
 def _schaffer(x: jax.Array) -> jax.Array:
     """Its front is the line from 0 to 2."""
     return jnp.stack([jnp.sum(x**2), jnp.sum((x - 2) ** 2)])
+
+
+def _between(x: jax.Array) -> jax.Array:
+    return jnp.stack([0.5 - x[0], x[0] - 1.5])
 
 
 def test_the_front_of_a_convex_problem_is_covered() -> None:
@@ -70,11 +75,27 @@ def test_standard_problems(name: str, least: float) -> None:
 
 
 def test_constraints_are_met() -> None:
-    front = _solve(_schaffer, lambda x: jnp.stack([0.5 - x[0], x[0] - 1.5]), bounds=LINE)
-    assert bool(jnp.all(front.feasible)) and float(jnp.max(front.violations)) == 0
-    x = np.asarray(front.solutions)[:, 0]
-    assert x.min() >= 0.5 and x.max() <= 1.5
-    assert x.min() < 0.6 and x.max() > 1.4
+    ends = []
+    for seed in range(11):
+        front = _solve(_schaffer, _between, bounds=LINE, key=jr.key(seed))
+        assert bool(jnp.all(front.feasible)) and float(jnp.max(front.violations)) == 0
+        x = np.asarray(front.solutions)[:, 0]
+        assert x.min() >= 0.5 and x.max() <= 1.5
+        ends.append((x.min() - 0.5, 1.5 - x.max()))
+    assert np.median(ends, axis=0).max() < 0.05
+
+
+def test_every_point_has_a_direction_uphill() -> None:
+    # The front, the layer behind it, the one behind that, and two points beyond the reference.
+    points = jnp.asarray([[0.1, 0.6], [0.5, 0.2], [0.2, 0.7], [0.6, 0.3], [0.7, 0.8], [1.2, 0.0], [1.1, 1.3]])
+    points = jnp.concatenate([points, jnp.full((1, 2), jnp.inf)])
+    volume, slope, uphill = jax.jit(_uphill)(points, jnp.ones(2))
+    np.testing.assert_allclose(volume, 0.9 * 0.4 + 0.5 * 0.4, rtol=1e-6)
+    # The lengths of the sides at which a point touches what its layer does not dominate.
+    front = [[-0.4, -0.4], [-0.4, -0.5]]
+    behind = [[-0.3, -0.4], [-0.4, -0.4], [-0.2, -0.3]]
+    np.testing.assert_allclose(slope, [*front, *([[0, 0]] * 6)], atol=1e-6)
+    np.testing.assert_allclose(uphill, [*front, *behind, [-1, 0], [-1, -1], [0, 0]], atol=1e-6)
 
 
 @pytest.mark.slow
