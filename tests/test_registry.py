@@ -24,6 +24,8 @@ REQUIRED = {
     "plateau": {"inner": "adam"},
     "bold_driver": {"inner": "adam"},
     "polyak": {"inner": "adam"},
+    "backtracking": {"inner": "adam"},
+    "noise_aware": {"noisy": "adam", "exact": "sgd"},
     "hypergradient": {"inner": "adam"},
     "learned_schedule": {"inner": "adam"},
     "policy": {"inner": "adam"},

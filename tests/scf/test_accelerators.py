@@ -35,6 +35,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "learned_accelerator": {"base": {"name": "cdiis", "history": 4}, "hidden_size": 3, "iterations": 3},
     "level_shift": {"shift": 0.25, "inner": {"name": "cdiis", "history": 4}},
     "damping": {"factor": 0.2, "inner": "roothaan"},
+    "steered": {"base": {"name": "cdiis", "history": 4}, "choices": [[0.25, 0.2]]},
     "restarted": {"inner": {"name": "cdiis", "history": 4}},
     "guarded": {"inner": "roothaan"},
 }
@@ -228,3 +229,19 @@ def test_the_guard_follows_the_fallback_while_it_must() -> None:
         state, proposed = accelerator.step(state, fock, grown)
         assert bool(jnp.all(proposed == fock)) is guarded
     assert state.calls == 1
+
+
+def test_steering_takes_the_choice_of_the_actor() -> None:
+    base = scf.CDIIS(history=4)
+    choices = jnp.asarray([[0.0, 0.0], [0.25, 0.0], [0.0, 0.4]])
+    alone = [base, scf.LevelShift(base, 0.25), scf.Damping(base, 0.4)]
+
+    @eqx.filter_jit
+    def energies(accelerator: Any) -> jax.Array:
+        return scf.unroll(closed(), accelerator, cycles=4).energies
+
+    for choice, other in enumerate(alone):
+        steered = scf.Steered(base, lambda seen, choice=choice: jnp.where(seen[0] > -9, choice, 0), choices)
+        np.testing.assert_allclose(energies(steered), energies(other), rtol=1e-13)
+    with pytest.raises(ValueError, match="pairs of a shift and a damping"):
+        scf.Steered(choices=jnp.ones(2))
