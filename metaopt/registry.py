@@ -107,6 +107,7 @@ DEFAULT: Registry = Registry.of(
             "imtl_g": "metaopt.multiobjective:IMTLG",
             "random_weighting": "metaopt.multiobjective:RandomWeighting",
             "preference_conditioned": "metaopt.multiobjective:PreferenceConditioned",
+            "shared_curvature": "metaopt.multiobjective:SharedCurvature",
         },
         "metaopt.fewshot._predictor:AbstractPredictor": {
             "nearest_neighbor": "metaopt.fewshot:NearestNeighbor",

@@ -17,7 +17,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metaopt" / "xla"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # What native kernels are found to be here, beside a slowed-down XLA, is not for the user's own runs.
 os.environ.setdefault("METAOPT_CACHE", str(_CACHE.parent / "tests"))
 # Programs here are small and run a few times, so that compiling them is most of the work. This halves it.

@@ -57,6 +57,7 @@ REQUIRED = {
     "imtl_g": {"inner": "adam"},
     "random_weighting": {"inner": "adam"},
     "preference_conditioned": {"inner": "adam"},
+    "shared_curvature": {"inner": {"name": "weighted_sum", "inner": "adam"}},
     "preferred": {"inner": "quadratics"},
     "test_problem": {"problem": "zdt1"},
     "constant": {"longest": 10},

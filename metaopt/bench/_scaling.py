@@ -29,7 +29,7 @@ from ..runs import supervise
 from ..sharding import initialize, make_mesh
 from ..sharding._everywhere import replicate
 from ..tasks import TeacherStudent
-from ._timing import timed
+from ._timing import own_paths, timed
 from .base import Claim, Report
 
 
@@ -37,7 +37,6 @@ _DEVICES = (1, 2, 4, 8)
 _TASKS, _TRUNCATION, _HORIZON = 16, 20, 100
 _CHECKED_STEPS, _TIMED_STEPS = 5, 10
 _COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
-_ROOT = Path(__file__).parents[2]
 
 
 def _cores() -> list[int]:
@@ -126,8 +125,7 @@ def _measure(devices: int, processes: int, pin: bool, blocks: int) -> dict[str, 
         file = Path(folder, "found.json")
         program = f"from metaopt.bench._scaling import work; work({devices}, {pin}, {blocks}, {str(file)!r})"
         command = [sys.executable, "-c", program]
-        paths = [str(_ROOT), str(_ROOT / "backends"), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {"PYTHONPATH": os.pathsep.join(paths), "JAX_PLATFORMS": "cpu"}
+        environment = own_paths() | {"JAX_PLATFORMS": "cpu"}
         if processes == 1:
             subprocess.run(command, env=os.environ | environment, check=True)
         else:

@@ -112,7 +112,8 @@ def _drawn(family: AbstractTaskFamily, keys: Key[Array, " tasks"]) -> Any:
 
 
 # XLA then compiles for less long, which is what most of the time goes to.
-_jit: Any = ft.partial(eqx.filter_jit, compiler_options={"xla_backend_optimization_level": 1})
+_filter_jit: Any = eqx.filter_jit
+_jit = ft.partial(_filter_jit, compiler_options={"xla_backend_optimization_level": 1})
 
 
 @_jit

@@ -35,6 +35,11 @@ def timed(advance: Callable[[T, int], T], carry: T, iterations: int, blocks: int
     return statistics.median(cpu), statistics.median(wall)
 
 
+def own_paths() -> dict[str, str]:
+    """The environment in which a process that this one starts imports what this one does."""
+    return {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
 def on_one_core(module: str, function: str, *args: Any) -> Any:
     """What a function returns in a process that has one core, as peers have one thread.
 
@@ -51,6 +56,6 @@ def on_one_core(module: str, function: str, *args: Any) -> Any:
         f"import importlib, json, os\n{pin}\n"
         f"found = importlib.import_module({module!r}).{function}(*{args!r})\nprint(json.dumps(found))"
     )
-    path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run([sys.executable, "-c", program], env=os.environ | path, check=True, stdout=subprocess.PIPE)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=os.environ | own_paths(), check=True, stdout=subprocess.PIPE)
     return json.loads(done.stdout.splitlines()[-1])

@@ -19,9 +19,14 @@ from ._pbi import PBI as PBI
 from ._pcgrad import PCGrad as PCGrad
 from ._preference_conditioned import PreferenceConditioned as PreferenceConditioned
 from ._preferences import das_dennis as das_dennis, preferences as preferences
-from ._preferred import Preferred as Preferred, PreferredTask as PreferredTask
+from ._preferred import (
+    Preferred as Preferred,
+    PreferredPopulation as PreferredPopulation,
+    PreferredTask as PreferredTask,
+)
 from ._problem import Problem as Problem
 from ._random_weighting import RandomWeighting as RandomWeighting
+from ._shared_curvature import SharedCurvature as SharedCurvature
 from ._test_problems import make_problem as make_problem
 from ._upgrad import UPGrad as UPGrad
 from ._weighted_sum import WeightedSum as WeightedSum

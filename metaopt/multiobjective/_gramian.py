@@ -1,5 +1,7 @@
 """How combiners read gradients that are stacked on a leading axis."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -15,13 +17,14 @@ class Gradients(eqx.Module):
     **Arguments:**
 
     - `gradients`: as the parameters, with a leading axis over objectives; `None` where a leaf has no gradient.
-    - `values`: the objectives at the parameters.
-    - `preference`: a weight for each objective, nonnegative, of the problem at hand.
+    - `values`: the objectives at the parameters. Of a population, a column for each member.
+    - `preference`: a weight for each objective, nonnegative, of the problem at hand. Of a population, a row for each
+        member.
     """
 
     gradients: PyTree
-    values: Float[Array, " m"] | None = None
-    preference: Float[Array, " m"] | None = None
+    values: Float[Array, "m *n"] | None = None
+    preference: Float[Array, "*n m"] | None = None
 
 
 def unpack(signal: PyTree) -> Gradients:
@@ -76,6 +79,28 @@ def combine(weights: Float[Array, " m"], stacked: list[Array]) -> list[Array]:
         return jnp.tensordot(weights.astype(wide.dtype), wide, 1).astype(g.dtype)
 
     return [one(g) for g in stacked]
+
+
+def refuse_complex(matched: Matched) -> None:
+    """**Raises:**
+
+    - `TypeError`: if a parameter is complex.
+    """
+    for leaf in matched.leaves:
+        if jnp.iscomplexobj(leaf.param):
+            raise TypeError(
+                f"`{leaf.path}` is complex ({leaf.param.dtype}), but this learned rule updates real parameters. "
+                "Optimize real and imaginary part as two arrays."
+            )
+
+
+def silent(network: eqx.nn.MLP) -> eqx.nn.MLP:
+    """The same network with zero output."""
+    return eqx.tree_at(lambda n: n.layers[-1], network, replace_fn=lambda x: jtu.tree_map(_zeros, x))
+
+
+def _zeros(x: Any) -> Any:
+    return jnp.zeros_like(x) if eqx.is_inexact_array(x) else x
 
 
 def put_nothing_else(params: PyTree, matched: Matched, combined: list[Array]) -> PyTree:

@@ -25,10 +25,13 @@ def _stairs(
 
 def _in_the_plane(points: Float[Array, "n 2"]) -> tuple[Float[Array, ""], Float[Array, "n 2"]]:
     """The area between the origin and points with nonpositive coordinates, and its derivative."""
-    order = jnp.argsort(points[:, 0])
-    x, y = points[order, 0], points[order, 1]
-    height, width = (z[0] for z in _stairs(x, y, jnp.ones((1, x.shape[0]), bool)))
-    return -x @ height, jnp.zeros_like(points).at[order].set(-jnp.stack([height, width], axis=1))
+    (x, y), index = points.T, jnp.arange(points.shape[0])
+    # Column j comes before row i; of equal ones, the first.
+    before = (x[None] < x[:, None]) | ((x[None] == x[:, None]) & (index[None] < index[:, None]))
+    height = jnp.maximum(jnp.min(jnp.where(before, y[None], 0), axis=1) - y, 0)
+    after = jnp.min(jnp.where(before.T & (height > 0)[None], x[None], 0), axis=1)
+    width = jnp.where(height > 0, after - x, 0)
+    return -x @ height, -jnp.stack([height, width], axis=1)
 
 
 def _in_space(points: Float[Array, "n 3"]) -> tuple[Float[Array, ""], Float[Array, "n 3"]]:
@@ -68,7 +71,7 @@ def hypervolume(
 
     $$\mathrm{HV}(F) = \mathrm{vol} \bigcup_{f \in F} [f, r]$$
 
-    Exact and differentiable for two and three objectives ($n \log n$ and $n^2$ operations). Above, a Monte Carlo
+    Exact and differentiable for two and three objectives ($n^2$ operations). Above, a Monte Carlo
     estimate by $k$ random directions $\lambda$ in the positive orthant, which is differentiable, too:
 
     $$\mathrm{HV}(F) = c_m \, \mathbb{E}_\lambda \max_{f \in F} \min_i

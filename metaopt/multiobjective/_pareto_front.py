@@ -12,9 +12,8 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from .._core._numbers import check_counts
 from .._core._trees import trainable
-from ._hypervolume import hypervolume, reference_point
-from ._nondominated import nondominated
-from ._population import Functions, ascend, descend
+from ._hypervolume import reference_point
+from ._population import Functions, ascend, descend, restore, scale
 from ._preferences import preferences
 from ._problem import Problem
 
@@ -148,9 +147,9 @@ def pareto_front(
         raise ValueError("Members start within `bounds`, or where `start` draws them, but neither was given.")
     # One draw for all: a program compiles for long if it has many.
     ascents = rounds * (round_steps + 1) + 1
-    keys = jr.split(key, num_solutions + 2 * (steps + ascents) + 2)
-    first, last, starts = keys[0], keys[1], keys[2 : 2 + num_solutions]
-    walks = keys[2 + num_solutions :].reshape(steps + ascents, 2)
+    keys = jr.split(key, num_solutions + 2 * (steps + 1 + ascents) + 1)
+    first, starts = keys[0], keys[1 : 1 + num_solutions]
+    walks = keys[1 + num_solutions :].reshape(steps + 1 + ascents, 2)
     draw = _uniform(bounds) if start is None and bounds is not None else start
     assert draw is not None
     example = draw(first)
@@ -205,34 +204,35 @@ def pareto_front(
         )
     drawn = jax.vmap(lambda k: ravel_pytree(trainable(draw(k)))[0])(starts)
     points = functions.clip((drawn - lower[None]) / (upper - lower)[None])
-    points = descend(functions, points, weights, steps=steps, rate=rate, keys=walks[:steps])
-    points, (low, extent) = ascend(
+    points, units = descend(functions, points, weights, steps=steps, rate=rate, keys=walks[: steps + 1])
+    if count:
+        # Points at the ends of the front often are those that violate something.
+        points = restore(functions, points, first, jnp.asarray(10))
+        units = scale(*functions.evaluate(points, first))
+    found = ascend(
         functions,
         points,
-        known,
+        known or units,
         reference,
         rounds=rounds,
         steps=round_steps,
         rate=0.2 * rate,
         repulsion=repulsion,
-        keys=walks[steps:],
+        keys=walks[steps + 1 :],
     )
-    values, violated = functions.evaluate(points, last)
-    feasible = functions.feasible(violated)
+    values, feasible = found.values, functions.feasible(found.constraints)
     slack = jnp.where(jnp.arange(count) < count - 2 * equal_count, 0, tolerance).astype(flat.dtype)
     usable = jnp.all(jnp.isfinite(values), axis=1)
-    normal = jnp.where(feasible[:, None], (values - low[None]) / extent[None], jnp.inf)
-    volume = hypervolume(normal, reference)
-    result = FRONT_RESULTS.where(volume > 0, FRONT_RESULTS.found, FRONT_RESULTS.reference)
+    result = FRONT_RESULTS.where(found.volume > 0, FRONT_RESULTS.found, FRONT_RESULTS.reference)
     result = FRONT_RESULTS.where(jnp.any(feasible), result, FRONT_RESULTS.infeasible)
     result = FRONT_RESULTS.where(jnp.any(usable), result, FRONT_RESULTS.nonfinite)
     front = Front(
-        solutions=jax.vmap(lambda x: trainable(decode(x)))(points),
+        solutions=jax.vmap(lambda x: trainable(decode(x)))(found.points),
         values=values,
-        violations=jnp.max(jnp.maximum(violated + slack[None], 0), axis=1, initial=0.0),
+        violations=jnp.max(jnp.maximum(found.constraints + slack[None], 0), axis=1, initial=0.0),
         feasible=feasible & usable,
-        nondominated=nondominated(values, feasible),
-        hypervolume=volume,
+        nondominated=found.front,
+        hypervolume=found.volume,
         result=result,
     )
     return result.error_if(front, result != FRONT_RESULTS.found) if throw else front

@@ -146,7 +146,7 @@ def descend(
     steps: int,
     rate: float,
     keys: Key[Array, "steps 2"],
-) -> Points:
+) -> tuple[Points, tuple[Float[Array, " m"], Float[Array, " m"]]]:
     """Let each point minimize its own augmented Chebyshev scalarization, and try the variables of others.
 
     Each step is one of Adam on the scalarization with the augmented Lagrangian of the constraints, and one trial: some
@@ -183,7 +183,7 @@ def descend(
             return jnp.where(count > 0, pressure, 0), *scale(values[:n], constraints[:n])
 
         multipliers, ideal, extent = jax.lax.cond(
-            count % _CHUNK == 0, refreshed, lambda: (state.multipliers, state.ideal, state.extent)
+            (count % _CHUNK == 0) | (count == steps), refreshed, lambda: (state.multipliers, state.ideal, state.extent)
         )
         doubled = jnp.concatenate([inverse, inverse]), jnp.concatenate([multipliers, multipliers])
         normal = (values - ideal[None]) / extent[None]
@@ -217,7 +217,8 @@ def descend(
         jnp.zeros(m, dtype),
         jnp.ones(m, dtype),
     )
-    return jax.lax.scan(step, start, (jnp.arange(steps, dtype=dtype), keys))[0].points
+    end = jax.lax.scan(step, start, (jnp.arange(steps + 1, dtype=dtype), keys))[0]
+    return end.points, (end.ideal, end.extent)
 
 
 def heavy(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
@@ -225,19 +226,26 @@ def heavy(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
     return x * (1.5 - 0.5 * jnp.square(x)) / (1 - jnp.square(x))
 
 
+class Found(eqx.Module):
+    """A population, its objectives and constraints, which of it is feasible and not dominated, and its volume."""
+
+    points: Points
+    values: Float[Array, "n m"]
+    constraints: Float[Array, "n c"]
+    front: Bool[Array, " n"]
+    volume: Float[Array, ""]
+
+
 class _Ascent(eqx.Module):
     points: Points
     adam: _Adam
-    best: Points
-    volume: Float[Array, ""]
-    ideal: Float[Array, " m"]
-    extent: Float[Array, " m"]
+    best: Found
 
 
 def ascend(
     functions: Functions,
     points: Points,
-    known: tuple[Float[Array, " m"], Float[Array, " m"]] | None,
+    units: tuple[Float[Array, " m"], Float[Array, " m"]],
     reference: Float[Array, " m"],
     *,
     rounds: int,
@@ -245,17 +253,16 @@ def ascend(
     rate: float,
     repulsion: float,
     keys: Key[Array, "k 2"],
-) -> tuple[Points, tuple[Float[Array, " m"], Float[Array, " m"]]]:
+) -> Found:
     """Climb the hypervolume with all points together.
 
     In each round, points that add nothing move to where one adds most, between it and a neighbor; then Adam climbs the
     gradient of the hypervolume (of dominated points, that of their own), less the Riesz energy times `repulsion`;
     violated constraints are put right after each step. The best population is kept; the last, if values are noisy.
 
-    **Returns:**
-
-    The points, and the units of the front in which its volume was measured.
+    `units` are the least values of the objectives and the extents of the front, in which its volume is measured.
     """
+    ideal, extent = units
     n, d = points.shape
     dtype = points.dtype
     m = reference.shape[0]
@@ -268,8 +275,8 @@ def ascend(
         weak = added <= 1e-3 * jnp.mean(added)
         draw = jr.uniform(key, (4 + 2 * d, n), dtype)
         choices, dice = draw[:4], draw[4:].reshape(2, d, n).swapaxes(1, 2)
-        share = jnp.cumsum(jnp.where(weak, 0, added))
-        parent = jnp.minimum(jnp.searchsorted(share, choices[0] * share[-1]), n - 1)
+        share = jnp.tri(n, dtype=dtype) @ jnp.where(weak, 0, added)
+        parent = jnp.minimum(jnp.searchsorted(share, choices[0] * share[-1], method="compare_all"), n - 1)
         apart = jnp.sum(jnp.square(values[:, None] - values[None]), axis=-1)
         apart = jnp.where(weak[None] | jnp.eye(n, dtype=bool) | ~jnp.isfinite(apart), jnp.inf, apart)
         close = jnp.argsort(apart, axis=1)[:, : min(3, n)]
@@ -284,22 +291,20 @@ def ascend(
     def step(state: _Ascent, inputs: tuple[Array, Key[Array, " 2"]]) -> tuple[_Ascent, None]:
         index, keys = inputs
         first, last = index == 0, index == total
-        points = jnp.where(last & (not functions.noisy), state.best, state.points)
-        points = restore(functions, points, keys[0], jnp.where(first, 10, jnp.where(last, 30, 1)))
+        points = jnp.where(last & (not functions.noisy), state.best.points, state.points)
+        points = restore(functions, points, keys[0], jnp.where(last, 30, 1))
         (values, constraints), pull = jax.vjp(lambda x: functions.evaluate(x, keys[0]), points)
-        ideal, extent = known or jax.lax.cond(
-            first, lambda: scale(values, constraints), lambda: (state.ideal, state.extent)
-        )
         good = functions.feasible(constraints)[:, None]
         normal = jnp.where(good, (values - ideal[None]) / extent[None], jnp.inf)
         # Dominated points, which add nothing, climb the volume that they would have by themselves.
-        front = nondominated(normal)[:, None]
-        layers = jnp.stack([jnp.where(front, normal, jnp.inf), jnp.where(front, jnp.inf, normal)])
+        front = nondominated(normal)
+        layers = jnp.where(jnp.stack([front, ~front])[..., None], normal[None], jnp.inf)
         volumes, slopes = jax.vmap(jax.value_and_grad(hypervolume), (0, None))(layers, reference)
         volume, slope = volumes[0], slopes[0]
         # Under noise the best would be the luckiest.
-        better = first | last | (volume > state.volume) | functions.noisy
-        best, volume = jnp.where(better, points, state.best), jnp.where(better, volume, state.volume)
+        better = first | last | (volume > state.best.volume) | functions.noisy
+        found = Found(points, values, constraints, front, volume)
+        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), found, state.best)
         uphill = slope + slopes[1]
         if repulsion:
             energy = jax.grad(riesz_energy)(jnp.where(jnp.isfinite(normal), normal, 0))
@@ -314,10 +319,9 @@ def ascend(
             return adam, functions.clip(points + move)
 
         adam, points = jax.lax.cond(count == 0, lambda: (at_rest(points), fresh(points, normal, slope, keys[1])), climb)
-        return _Ascent(points, adam, best, volume, ideal, extent), None
+        return _Ascent(points, adam, best), None
 
-    zero = jnp.zeros((), dtype)
-    start = _Ascent(points, at_rest(points), points, zero, jnp.zeros(m, dtype), jnp.ones(m, dtype))
+    nothing = jnp.zeros((n, m), dtype), jnp.zeros((n, functions.constraint_count), dtype)
+    best = Found(points, *nothing, jnp.zeros(n, bool), jnp.zeros((), dtype))
     indices = jnp.arange(total + 1, dtype=dtype)
-    end, _ = jax.lax.scan(step, start, (indices, keys))
-    return end.best, (end.ideal, end.extent)
+    return jax.lax.scan(step, _Ascent(points, at_rest(points), best), (indices, keys))[0].best

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 from .._core import AbstractAlgorithm
 from .._core._numbers import check_counts
 from .._core._trees import compute_dtype, trainable
-from ._gramian import fitting, match_stacked, put_nothing_else, unpack
+from ._gramian import fitting, match_stacked, put_nothing_else, refuse_complex, silent, unpack
 from .base import AbstractCombiner
 
 
@@ -91,8 +91,8 @@ class PreferenceConditioned(AbstractAlgorithm[_State, PyTree, PyTree]):
         shared = len(_DECAYS) + 4
         self.inner = inner
         self.embed = eqx.nn.MLP(3 + shared, hidden_size, hidden_size, 1, key=keys[0])
-        self.weigh = _silent(eqx.nn.MLP(2 * hidden_size, 1, hidden_size, 1, key=keys[1]))
-        self.pace = _silent(eqx.nn.MLP(hidden_size + shared + 2, 1, hidden_size, 1, key=keys[2]))
+        self.weigh = silent(eqx.nn.MLP(2 * hidden_size, 1, hidden_size, 1, key=keys[1]))
+        self.pace = silent(eqx.nn.MLP(hidden_size + shared + 2, 1, hidden_size, 1, key=keys[2]))
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _State:
         def one(leaf: Array) -> _Memory:
@@ -109,12 +109,7 @@ class PreferenceConditioned(AbstractAlgorithm[_State, PyTree, PyTree]):
     ) -> tuple[_State, PyTree]:
         signal = unpack(grads)
         matched, stacked = match_stacked(params, signal.gradients)
-        for leaf in matched.leaves:
-            if jnp.iscomplexobj(leaf.param):
-                raise TypeError(
-                    f"`{leaf.path}` is complex ({leaf.param.dtype}), but this learned rule updates real parameters. "
-                    "Optimize real and imaginary part as two arrays."
-                )
+        refuse_complex(matched)
         tensors, combined, views, wide = [], [], [], []
         for leaf, g, old in zip(matched.leaves, stacked, matched.pick(state.tensors), strict=True):
             wide.append(leaf.param.astype(compute_dtype(leaf.param.dtype)))
@@ -179,15 +174,6 @@ class PreferenceConditioned(AbstractAlgorithm[_State, PyTree, PyTree]):
         extra = jnp.stack([ratio, known.astype(flat.dtype)], axis=-1)
         inputs = jnp.concatenate([views.pooled, views.shared, extra], axis=-1)
         return jnp.exp(_bounded(_each(self.pace, inputs)[..., 0])).reshape(move.shape)
-
-
-def _silent(network: eqx.nn.MLP) -> eqx.nn.MLP:
-    """The same with zero output."""
-    return eqx.tree_at(lambda n: n.layers[-1], network, replace_fn=lambda x: jtu.tree_map(_zeros, x))
-
-
-def _zeros(x: Any) -> Any:
-    return jnp.zeros_like(x) if eqx.is_inexact_array(x) else x
 
 
 def _squash(x: Float[Array, "*p"]) -> Float[Array, "*p"]:

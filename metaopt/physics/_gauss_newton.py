@@ -1,5 +1,6 @@
 """Gauss-Newton with adaptive damping and a line search: the natural gradient of a physics-informed loss."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import equinox as eqx
@@ -32,18 +33,18 @@ class GaussNewton(AbstractSolver[_GaussNewtonState, PyTree]):
 
     $$(J^T J + \mu I) \, \delta = J^T r, \qquad \theta \leftarrow \theta - 2^{-k} \delta,$$
 
-    with the $k$ among `halvings` that gives the lowest loss, and no step if none lowers it. There are two
-    dampings $\mu$: a small and constant one, which is best near a solution, and where that leads to very short
-    steps another, which rises after short steps and falls after long ones. For a linear equation $J^T J$ is the
-    energy inner product of the tangent space of the network, so that this is energy natural gradient descent.
-    It wants double precision.
+    with the first $k$ among `halvings` below which the loss rises again, and no step if none lowers the loss.
+    There are two dampings $\mu$: a small and constant one, which is best near a solution, and where that leads to
+    very short steps another, which rises after short steps of its own and falls after long ones. For a linear
+    equation $J^T J$ is the energy inner product of the tangent space of the network, so that this is energy natural
+    gradient descent. It wants double precision.
 
     If there are fewer residuals than parameters, the same step is taken from the smaller system $J J^T + \mu I$.
 
     **Arguments:**
 
     - `damping`: the constant $\mu$, relative to the mean of the squared singular values.
-    - `halvings`: how many step lengths are tried.
+    - `halvings`: how many step lengths are tried, at most.
     - `method`: `"dense"` factorizes the matrix; `"matrix_free"` solves with conjugate gradients, for large networks.
     - `iterations`: of conjugate gradients, at most.
 
@@ -82,30 +83,50 @@ class GaussNewton(AbstractSolver[_GaussNewtonState, PyTree]):
         def put(flat: Array) -> PyTree:
             return eqx.combine(unravel(flat), static)
 
-        lowest = self.damping.astype(flat.dtype)
-        dampings = jnp.stack([lowest, state.damping])
-        directions = self._directions(dampings, grads, params, flat, put)
-        lengths = 0.5 ** jnp.arange(self.halvings, dtype=flat.dtype)
-        tried = (flat[None, None] - lengths[None, :, None] * directions[:, None]).reshape(-1, flat.shape[0])
-        losses = jax.lax.map(lambda x: grads.loss(put(x)), tried)
-        losses = jnp.where(jnp.isfinite(losses), losses, jnp.inf)
-        losses = losses.reshape(2, self.halvings)
         start = grads.loss(params) if value is None else value.astype(flat.dtype)
-        near, far = jnp.argmin(losses, axis=1)
-        # The other one gives the best loss of the two for long, although its steps lead less far.
-        trusted = (losses[0, near] < start) & (near < _SHORT)
-        index = jnp.where(trusted | (losses[0, near] <= losses[1, far]), near, self.halvings + far)
-        better = losses.reshape(-1)[index] < start
-        factor = jnp.where(far <= 1, 0.3, jnp.where(far <= 3, 1.0, 4.0))
-        factor = jnp.where(losses[1, far] < start, factor, 10.0)
-        damping = jnp.clip(factor * state.damping, lowest, 1.0)
-        return _GaussNewtonState(damping), put(jnp.where(better, tried[index], flat))
+        solve = self._solver(grads, params, flat, put)
 
-    def _directions(
-        self, dampings: Float[Array, " k"], signal: Objective, params: PyTree, flat: Float[Array, " p"], put: Any
-    ) -> Float[Array, "k p"]:
+        def search(damping: Float[Array, ""]) -> tuple[Array, Array, Array]:
+            direction = solve(damping)
+
+            def at(length: Array) -> Array:
+                loss = grads.loss(put(flat - length * direction))
+                return jnp.where(jnp.isfinite(loss), loss, jnp.inf)
+
+            def shorter(carry: tuple[Array, Array, Array], k: Array) -> tuple[tuple[Array, Array, Array], None]:
+                best, index, done = carry
+                loss = jax.lax.cond(done, lambda: jnp.full_like(start, jnp.inf), lambda: at(lengths[k]))
+                # Past the minimum, shorter steps are not tried.
+                done = done | ((loss >= best) & (best < start))
+                return (jnp.minimum(loss, best), jnp.where(loss < best, k, index), done), None
+
+            first = (jnp.full_like(start, jnp.inf), jnp.zeros((), jnp.int32), jnp.zeros((), bool))
+            (best, index, _), _ = jax.lax.scan(shorter, first, jnp.arange(self.halvings, dtype=jnp.int32))
+            return flat - lengths[index] * direction, best, index
+
+        lengths = 0.5 ** jnp.arange(self.halvings, dtype=flat.dtype)
+        lowest = self.damping.astype(flat.dtype)
+        near, near_loss, near_index = search(lowest)
+
+        def damped() -> tuple[Array, Array, Array]:
+            far, far_loss, far_index = search(state.damping)
+            factor = jnp.where(far_index <= 1, 0.3, jnp.where(far_index <= 3, 1.0, 4.0))
+            factor = jnp.where(far_loss < start, factor, 10.0).astype(flat.dtype)
+            closer = near_loss <= far_loss
+            damping = jnp.clip(factor * state.damping, lowest, 1.0)
+            return jnp.where(closer, near, far), jnp.minimum(near_loss, far_loss), damping
+
+        # The other one gives the best loss of the two for long, although its steps lead less far.
+        trusted = (near_loss < start) & (near_index < _SHORT)
+        point, loss, damping = jax.lax.cond(trusted, lambda: (near, near_loss, state.damping), damped)
+        return _GaussNewtonState(damping), put(jnp.where(loss < start, point, flat))
+
+    def _solver(
+        self, signal: Objective, params: PyTree, flat: Float[Array, " p"], put: Any
+    ) -> Callable[[Float[Array, ""]], Float[Array, " p"]]:
+        """The direction for a damping."""
         if self.method == "matrix_free":
-            return jax.lax.map(lambda damping: self._conjugate_gradients(damping, signal, flat, put), dampings)
+            return lambda damping: self._conjugate_gradients(damping, signal, flat, put)
         r, jacobian = signal.system(params)
         n, p = jacobian.shape
         wide = n < p
@@ -114,13 +135,13 @@ class GaussNewton(AbstractSolver[_GaussNewtonState, PyTree]):
         scale, identity = jnp.trace(gram) / size, jnp.eye(size, dtype=gram.dtype)
         right = r if wide else jacobian.T @ r
 
-        def solve(damping: Float[Array, ""]) -> Float[Array, " s"]:
+        def solve(damping: Float[Array, ""]) -> Float[Array, " p"]:
             operator = lx.MatrixLinearOperator(gram + damping * scale * identity, lx.positive_semidefinite_tag)
             # No check of the solution: a failed factorization gives NaN, which the line search rejects.
-            return lx.linear_solve(operator, right, lx.Cholesky(), throw=False).value
+            found = lx.linear_solve(operator, right, lx.Cholesky(), throw=False).value
+            return found @ jacobian if wide else found
 
-        found = jax.lax.map(solve, dampings)
-        return found @ jacobian if wide else found
+        return solve
 
     def _conjugate_gradients(
         self, damping: Float[Array, ""], signal: Objective, flat: Float[Array, " p"], put: Any

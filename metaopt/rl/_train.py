@@ -85,7 +85,8 @@ def _evaluate(
 @ft.cache
 def _compiled(function: Callable[..., Any], quick: bool) -> Callable[..., Any]:
     jit: Any = eqx.filter_jit
-    return jit(function, compiler_options=_QUICK if quick else _USUAL)
+    options = _QUICK if quick else _USUAL
+    return jit(function, compiler_options=options if jax.default_backend() == "cpu" else {})
 
 
 def train(

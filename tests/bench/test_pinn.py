@@ -1,5 +1,8 @@
 """The benchmarks of physics-informed problems: references, and how steps are counted."""
 
+import dataclasses
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -10,7 +13,7 @@ import pytest
 from metaopt.bench import _meta_pinn, _pinn_accuracy, _pinn_references as references
 from metaopt.evaluate import BASELINES
 from metaopt.fewshot import KernelRidge, NearestNeighbor
-from metaopt.physics import HelmholtzWaveNumbers
+from metaopt.physics import Burgers, HelmholtzWaveNumbers
 
 
 FAMILY = HelmholtzWaveNumbers(hidden=(6,), interior=30)
@@ -97,6 +100,39 @@ def test_errors_are_relative_and_over_the_outputs_that_are_known():
     wanted = np.array([[3.0], [4.0]])
     found = np.array([[3.0, 9.0], [4.5, 9.0]])
     assert _pinn_accuracy.relative_error(found, wanted) == pytest.approx(0.1)
+
+
+def test_all_seeds_and_all_stations_share_a_program():
+    # Compiled functions take the arrays of a problem, so that nothing else may differ.
+    def parts(seed, at):
+        arrays, rest = eqx.partition(_pinn_accuracy.PROBLEMS["burgers"].make(seed, at), eqx.is_array)
+        return jtu.tree_structure(arrays), [x.shape for x in jtu.tree_leaves(arrays)], rest
+
+    assert parts(0, 1.0)[:2] == parts(1, 0.0)[:2]
+    assert eqx.tree_equal(parts(0, 1.0)[2], parts(1, 0.0)[2])
+
+
+def test_ways_end_at_the_problems():
+    burgers, allen_cahn = (_pinn_accuracy.PROBLEMS[name].make for name in ("burgers", "allen_cahn"))
+    for at, viscosity in ((0.0, 0.2 / np.pi), (1.0, 0.01 / np.pi)):
+        equation = burgers(0, at)._equation()
+        assert isinstance(equation, Burgers) and float(equation.viscosity) == pytest.approx(viscosity)
+    for at in (0.2, 1.0):
+        task = allen_cahn(0, at)
+        assert (
+            0.9 * at < float(jnp.max(task.points[0].x[:, 1])) < at == pytest.approx(float(task.domain.bounds()[1][1]))
+        )
+
+
+@pytest.mark.slow
+def test_a_solver_reports_its_way_and_stops_after_the_budget():
+    with jax.enable_x64(True):
+        short = dataclasses.replace(_pinn_accuracy.PROBLEMS["heat"], adam=5)
+        solver = _pinn_accuracy.Solver(short)
+        curve = solver.run(0, 1.0)
+    seconds, errors = zip(*curve, strict=True)
+    assert list(seconds) == sorted(seconds) and seconds[-1] >= 1.0 > max((0.0, *seconds[:-1]))
+    assert errors[-1] < 0.1
 
 
 def _members():

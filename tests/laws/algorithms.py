@@ -3,13 +3,14 @@
 import functools as ft
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import pytest
 
 import metaopt
-from metaopt.multiobjective import AbstractCombiner, Gradients, PreferenceConditioned
+from metaopt.multiobjective import AbstractCombiner, Gradients, PreferenceConditioned, SharedCurvature
 from metaopt.registry import DEFAULT, build
 
 
@@ -68,6 +69,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "imtl_g": {"inner": "adam"},
     "random_weighting": {"inner": "adam"},
     "preference_conditioned": {"inner": "adam", "hidden_size": 4},
+    "shared_curvature": {"inner": {"name": "weighted_sum", "inner": "adam"}, "hidden_size": 4},
 }
 
 # One of each kind: what compiles for long is tested for these by `nox -s tests`, and for all of them by `nox -s slow`.
@@ -132,6 +134,7 @@ DESCENDING = {
     "upgrad",
     "random_weighting",
     "preference_conditioned",
+    "shared_curvature",
 }
 
 # Those whose steps cannot do without the loss.
@@ -151,7 +154,7 @@ NEEDS_VALUE = {
 class Doubled(metaopt.AbstractAlgorithm[Any, Any, Any]):
     """A combiner that is given one gradient, as other algorithms are: with another one that it half agrees with."""
 
-    combiner: AbstractCombiner | PreferenceConditioned
+    combiner: AbstractCombiner | PreferenceConditioned | SharedCurvature
 
     def init(self, params: Any, *, key: Any = None) -> Any:
         return self.combiner.init(params, key=key)
@@ -160,14 +163,41 @@ class Doubled(metaopt.AbstractAlgorithm[Any, Any, Any]):
         def pair(g: Any) -> Any:
             return jnp.stack([g, 0.5 * g + 0.3 * jnp.roll(g, 1)])
 
-        values = jnp.asarray([1.0, 1.2])
+        values = None if isinstance(self.combiner, SharedCurvature) else jnp.asarray([1.0, 1.2])
         return self.combiner.step(state, params, Gradients(jtu.tree_map(pair, grads), values), value=value)
+
+
+class Peopled(metaopt.AbstractAlgorithm[Any, Any, Any]):
+    """The algorithm of a population that is given one member's parameters and gradient, as other algorithms are.
+
+    Two more members, which stay apart, are in the state.
+    """
+
+    population: Doubled
+
+    def init(self, params: Any, *, key: Any = None) -> Any:
+        members = jtu.tree_map(_three, params)
+        return self.population.init(members, key=key), members
+
+    def step(self, state: Any, params: Any, grads: Any, *, value: Any = None) -> tuple[Any, Any]:
+        inner, members = state
+        put = lambda members, x: members.at[0].set(x) if eqx.is_inexact_array(x) else members  # noqa: E731
+        members = jtu.tree_map(put, members, params)
+        inner, members = self.population.step(inner, members, jtu.tree_map(_three, grads), value=value)
+        first = lambda members, x: members[0] if eqx.is_inexact_array(x) else x  # noqa: E731
+        return (inner, members), jtu.tree_map(first, members, params)
+
+
+def _three(x: Any) -> Any:
+    return jnp.stack([x, 1.5 * x + 0.1, 0.5 * x - 0.2]).astype(x.dtype) if eqx.is_inexact_array(x) else x
 
 
 @ft.cache
 def _built(name: str, x64: bool) -> metaopt.AbstractAlgorithm:
     del x64  # an algorithm that is built in double precision is another one
     algorithm = build({"name": name, **OPTIONS[name]}, metaopt.AbstractAlgorithm, registry=DEFAULT)
+    if isinstance(algorithm, SharedCurvature):
+        return Peopled(Doubled(algorithm))
     return Doubled(algorithm) if isinstance(algorithm, AbstractCombiner | PreferenceConditioned) else algorithm
 
 

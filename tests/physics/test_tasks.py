@@ -9,6 +9,7 @@ import jax.random as jr
 import jax.tree_util as jtu
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 import metaopt
 from metaopt import physics
@@ -88,6 +89,10 @@ def test_a_wide_system_gives_the_same_step() -> None:
     length = step @ direction / (direction @ direction)
     assert length > 0 and np.allclose(step, length * direction, atol=1e-9)
     assert np.isclose(np.log2(length), np.round(np.log2(length)), atol=1e-6)
+    unravel = ravel_pytree(params)[1]
+    losses = [float(signal.loss(unravel(jnp.asarray(flat[0] - f * length * direction)))) for f in (2, 1, 0.5)]
+    # The longest step of all has no longer one beside it.
+    assert losses[1] < losses[2] and (losses[1] < losses[0] or length > 0.99)
 
 
 BALANCING = {

@@ -208,7 +208,7 @@ def test_backtracking_tries_shorter_steps_from_the_last_point_that_was_good(x64:
     def loss(x: np.ndarray) -> float:
         return float(np.sum(curvature * x**2) / 2)
 
-    wanted, point = [], start
+    wanted, point, trial = [], start, start
     while len(wanted) < 12:
         g = curvature * point
         for k in range(20):

@@ -110,7 +110,9 @@ def wave():
     def rest(geometry):
         return dde.icbc.OperatorBC(geometry, lambda x, u, _: first(u, x, 1), lambda x, _: dde.utils.isclose(x[1], 0))
 
-    return transient(pde, start, network(100, 3), weights=[1, 100, 100, 1], interior=1500, boundary=360, extra=rest)
+    # The multi-scale network of its example is not in its PyTorch; Fourier features of those scales do no better here.
+    net = network(100, 3)
+    return transient(pde, start, net, weights=[1, 100, 100, 1], interior=1500, boundary=360, extra=rest)
 
 
 def burgers():
@@ -169,6 +171,9 @@ def kovasznay():
     return data, network(50, 4, 3), None, 1e-3
 
 
+PROBLEMS = {f.__name__: f for f in (poisson, poisson_l, helmholtz, heat, wave, burgers, allen_cahn, kovasznay)}
+
+
 class Until(dde.callbacks.Callback):
     """Stop when the processor has worked for so long."""
 
@@ -182,24 +187,29 @@ class Until(dde.callbacks.Callback):
 
 
 def main():
-    problems = [poisson, poisson_l, helmholtz, heat, wave, burgers, allen_cahn, kovasznay]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--problem", choices=[f.__name__ for f in problems], required=True)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--problem", choices=list(PROBLEMS), required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--budget", type=float, default=20.0)
     parser.add_argument("--tests", required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    dde.config.set_random_seed(options.seed)
-    data, net, weights, rate = {f.__name__: f for f in problems}[options.problem]()
-    model = dde.Model(data, net)
     tests = np.load(options.tests)
+    runs = [train(options.problem, seed, options.budget, tests) for seed in options.seeds]
+    result = {"version": dde.__version__, "torch": torch.__version__}
+    print(json.dumps(result | {name: [run[name] for run in runs] for name in runs[0]}), file=_stdout)
+
+
+def train(problem, seed, budget, tests):
+    dde.config.set_random_seed(seed)
+    data, net, weights, rate = PROBLEMS[problem]()
+    model = dde.Model(data, net)
     quiet = {"display_every": 10**9}
     model.compile("adam", lr=rate, loss_weights=weights)
     # Importing, building and the first steps, which set PyTorch up, count for nothing.
     model.train(iterations=3, **quiet)
     started = time.process_time()
-    half, end = started + options.budget / 2, started + options.budget
+    half, end = started + budget / 2, started + budget
     model.train(iterations=10**6, callbacks=[Until(half)], **quiet)
     steps = model.train_state.step
     after_adam = error(model, tests)
@@ -208,16 +218,18 @@ def main():
     optimization["iter_per_step"], optimization["fun_per_step"] = 50, 63
     model.compile("L-BFGS", loss_weights=weights)
     model.train(callbacks=[Until(end)], **quiet)
-    result = {
-        "version": dde.__version__,
-        "torch": torch.__version__,
-        "error": error(model, tests),
+    lbfgs_steps = model.train_state.step - steps
+    if time.process_time() < end:
+        # It is done early, or its line search found nothing.
+        model.compile("adam", lr=rate, loss_weights=weights)
+        model.train(iterations=10**6, callbacks=[Until(end)], **quiet)
+    return {
+        "errors": error(model, tests),
         "after_adam": after_adam,
         "adam_steps": int(steps),
-        "lbfgs_steps": int(model.train_state.step - steps),
+        "lbfgs_steps": int(lbfgs_steps),
         "cpu_seconds": time.process_time() - started,
     }
-    print(json.dumps(result), file=_stdout)
 
 
 def error(model, tests):

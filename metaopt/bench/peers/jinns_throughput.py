@@ -6,7 +6,9 @@ Runs in an environment of its own and prints one JSON object.
 import argparse
 import importlib.metadata
 import json
+import os
 import statistics
+import sys
 import time
 
 import equinox as eqx
@@ -33,6 +35,8 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=100)
     parser.add_argument("--blocks", type=int, default=5)
     options = parser.parse_args()
+    if sys.platform == "linux":
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     hidden = [((eqx.nn.Linear, options.width, options.width), (jax.nn.tanh,))] * (options.depth - 1)
     layers = [(eqx.nn.Linear, 2, options.width), (jax.nn.tanh,)]
     for linear, activation in hidden:
