@@ -174,10 +174,12 @@ def _run(trained: Any, tested: Any, updates: int, seeds: list[int]) -> Report:
             rows.append({"molecules": kind, "policy": name, "of": int(default.energy.size)} | found[kind, name])
     static = min(_CHOICES, key=lambda name: found["trained on", name]["builds"])
     ratios = [found["unseen", name]["ratio"] for name in policies]
-    spread = f"median of {len(seeds)} seeds, {min(ratios):.3g} to {max(ratios):.3g}; {rows[-1]['of']} molecules"
+    spread = f"{len(seeds)} seeds, {min(ratios):.3g} to {max(ratios):.3g}; {rows[-1]['of']} molecules"
     fixed = found["unseen", static]
     claims = [
-        Claim("fock_builds_ratio", statistics.median(ratios), spread),
+        Claim(
+            "fock_builds_ratio", statistics.median(ratios), f"over the default's, less is better; median of {spread}"
+        ),
         Claim("static_fock_builds_ratio", fixed["ratio"], f"`{static}`, the best on what was trained on"),
         Claim(
             "unconverged",

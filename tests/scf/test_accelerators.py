@@ -5,17 +5,19 @@ gradients; a Fock matrix without its density and energy is no problem that an ac
 """
 
 import functools as ft
+import pathlib
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import jax.tree_util as jtu
 import numpy as np
 import pytest
 
 import metaopt
-from metaopt import scf
+from metaopt import rl, scf
 from metaopt.registry import DEFAULT
 
 from .gaussians import hydrogens
@@ -248,6 +250,20 @@ def test_steering_takes_the_choice_of_the_actor() -> None:
         np.testing.assert_allclose(steered(jnp.asarray(choice)), energies(fixed), rtol=1e-12)
     with pytest.raises(ValueError, match="rows of the number of a base"):
         scf.Steered(choices=jnp.ones(2))
+
+
+def test_steering_is_saved_with_its_actor(tmp_path: pathlib.Path) -> None:
+    def made(seed: int) -> scf.Steered:
+        network = rl.Network((8, 4, 6), 1.0, key=jr.key(seed))
+        return scf.Steered((scf.Roothaan(), scf.CDIIS(history=4)), rl.Actor(network, rl.Discrete(6)))
+
+    metaopt.save(tmp_path / "steered", made(0))
+    read = metaopt.load(tmp_path / "steered", made(1))
+    fock, signal = _signal(closed(), 0)
+    state = made(0).init(fock)
+    seen = made(0).observe(state, fock, signal)
+    assert read.actor is not None and seen.shape == (read.features,)
+    assert eqx.tree_equal(read, made(0)) and not eqx.tree_equal(read, made(1))
 
 
 def test_steering_begins_anew_when_patience_ends() -> None:
