@@ -110,7 +110,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "rl-scf": Benchmark(
         "a learned choice of accelerator, level shift and damping on unseen molecules of transition metals",
         "metaopt.bench._rl_scf:run",
-        16,
+        14,
         "extra `quantum`",
     ),
     "scf-batch": Benchmark(

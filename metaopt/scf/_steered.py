@@ -77,7 +77,7 @@ class Steered(AbstractAccelerator[SteeredState]):
         self,
         bases: tuple[AbstractAccelerator[Any], ...] | None = None,
         actor: Callable[[Array], Array] | None = None,
-        choices: Float[Array, "choices 4"] | None = None,
+        choices: Float[Array, "..."] | None = None,
         *,
         every: int = 5,
         patience: int = 30,
