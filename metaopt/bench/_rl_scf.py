@@ -155,7 +155,7 @@ def run(*, full: bool = False) -> Report:
 def _run(trained: Any, tested: Any, updates: int, seeds: list[int]) -> Report:
     sets = {"trained on": _stacked(_molecules(*trained)), "unseen": _stacked(_molecules(*tested))}
     choices = jnp.asarray(list(_CHOICES.values()))
-    environment = _Calculations(sets["trained on"], Steered(choices=choices))
+    environment = _Calculations(systems=sets["trained on"], steered=Steered(choices=choices))
     begun = time.process_time()
     # A cycle costs more than to learn from a batch: learn much from few.
     outer = Linear(ClipByGlobalNorm(from_optax(optax.adam, learning_rate=2e-3), 1.0), horizon=_LEARNING * updates)
