@@ -167,6 +167,7 @@ DEFAULT: Registry = Registry.of(
             "learned_accelerator": "metaopt.scf:LearnedAccelerator",
             "level_shift": "metaopt.scf:LevelShift",
             "damping": "metaopt.scf:Damping",
+            "steered": "metaopt.scf:Steered",
             "restarted": "metaopt.scf:Restarted",
             "guarded": "metaopt.scf:Guarded",
         },

@@ -107,6 +107,12 @@ BENCHMARKS: dict[str, Benchmark] = {
         12,
         "extra `quantum`",
     ),
+    "rl-scf": Benchmark(
+        "a learned choice of accelerator, level shift and damping on unseen molecules of transition metals",
+        "metaopt.bench._rl_scf:run",
+        14,
+        "extra `quantum`",
+    ),
     "scf-batch": Benchmark(
         "64 waters and benzenes at once against a loop over PySCF, with and without integrals",
         "metaopt.bench._scf_batch:run",

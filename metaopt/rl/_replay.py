@@ -36,6 +36,6 @@ class Replay(eqx.Module):
         first, second = jr.uniform(key, (2, batch))
         choices = jnp.maximum(stored - length + 1, 1)
         ages = jnp.minimum((first * choices.astype(first.dtype)).astype(jnp.int32), choices - 1)
-        times = (self._capacity - stored + ages)[:, None] + jnp.arange(length)[None]
+        times = (self._capacity - stored + ages)[:, None] + jnp.arange(length, dtype=jnp.int32)[None]
         columns = jnp.minimum((second * episodes).astype(jnp.int32), episodes - 1)
         return jtu.tree_map(lambda x: x[times, columns[:, None]], self.rows)

@@ -26,6 +26,7 @@ from ._roothaan import Roothaan as Roothaan
 from ._second_order import SecondOrder as SecondOrder
 from ._solve import solve as solve
 from ._stability import Followed as Followed, Stability as Stability, follow as follow, stability as stability
+from ._steered import Steered as Steered
 from ._surrogate import Surrogate as Surrogate
 from ._switching import Switching as Switching
 from ._system import System as System, check_pairing as check_pairing, stack as stack

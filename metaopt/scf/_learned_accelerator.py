@@ -15,7 +15,8 @@ from ._switching import Switching
 from .base import AbstractAccelerator, Matrices, Signal
 
 
-_FEATURES, _MOVES = 8, 6
+FEATURES = 8
+_MOVES = 6
 _TINY = 1e-14
 
 
@@ -86,7 +87,7 @@ class LearnedAccelerator(AbstractAccelerator[LearnedState]):
         if not 0 <= share <= 1:
             raise ValueError(f"`share` must be between 0 and 1, but {share} was given.")
         self.base = Switching() if base is None else base
-        first = jr.normal(jr.key(0) if key is None else key, (hidden_size, _FEATURES)) / _FEATURES**0.5
+        first = jr.normal(jr.key(0) if key is None else key, (hidden_size, FEATURES)) / FEATURES**0.5
         zeros = jnp.zeros
         self.network = (first, zeros(hidden_size), zeros((_MOVES, hidden_size)), zeros(_MOVES).at[0].set(share))
         self.history, self.iterations, self.vectors = history, iterations, vectors
