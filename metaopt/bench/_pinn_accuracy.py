@@ -182,9 +182,9 @@ def _wide() -> Float[np.ndarray, "n 2"]:
 
 
 PROBLEMS = {
-    "poisson": Problem(_poisson, references.poisson, _square),
+    "poisson": Problem(_poisson, references.poisson, _square, 100),
     "poisson_l": Problem(_poisson_l, references.poisson_l, _l_points, 200),
-    "helmholtz": Problem(_helmholtz, references.helmholtz, _square),
+    "helmholtz": Problem(_helmholtz, references.helmholtz, _square, 50),
     "heat": Problem(_heat, references.heat, _square),
     "wave": Problem(_wave, references.wave, _square, 50),
     "burgers": Problem(_burgers, references.burgers, _wide, 100, (0.0, 0.5), resampled=True),
