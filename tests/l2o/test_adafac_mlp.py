@@ -79,7 +79,7 @@ def test_it_is_its_formula(backend: XLA, x64: None, getkey: Callable[[], Array])
         np.testing.assert_allclose(found[name], reference.param, rtol=1e-9)
 
 
-@pytest.mark.parametrize("hidden", [4, 32])
+@pytest.mark.parametrize("hidden", [4, pytest.param(32, marks=pytest.mark.slow)])
 def test_a_large_matrix(hidden: int, getkey: Callable[[], Array]) -> None:
     cell = AdafacMLP(hidden, key=getkey())
     param, grad = jnp.ones((150, 170)), {"w": 0.1 + arrays(getkey())["matrix"][0, 0] * jnp.ones((150, 170))}

@@ -189,7 +189,14 @@ def test_unrolled_with_a_norm_bounds_each_task_and_leaves_diverged_ones_out():
         Unrolled(max_norm=0.0)
 
 
-@pytest.mark.parametrize("estimator", [Unrolled(), Unrolled(max_norm=1.0), TruncatedUnroll(5), ES(0.01), PES(0.01, 5)])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        Unrolled(),
+        PES(0.01, 5),
+        *(pytest.param(x, marks=pytest.mark.slow) for x in (Unrolled(max_norm=1.0), TruncatedUnroll(5), ES(0.01))),
+    ],
+)
 def test_tasks_in_batches_give_the_same(estimator):
     """Single tasks, and batches that do not divide their number."""
     learner = descent(RATE)
