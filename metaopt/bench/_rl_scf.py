@@ -29,16 +29,8 @@ _NUMBERS = {"Sc": 21, "Ti": 22, "V": 23, "Cr": 24, "Mn": 25, "Fe": 26, "Co": 27,
 _NUMBERS |= {"C": 6, "N": 7, "O": 8, "F": 9}
 _TRAINED = (("Sc", "V", "Mn", "Fe", "Ni", "Zn"), tuple(_BONDS), (0.95, 1.05, 1.15, 1.3))
 _TESTED = (("Ti", "Cr", "Co", "Cu"), tuple(_BONDS), (1.0, 1.1, 1.25))
-# Of `Steered`: a base, how far a model of the field is followed, a shift in hartree and damping. The first is the
-# default.
-_CHOICES = {
-    "default": (0, 0.0, 0.0, 0.0),
-    "model": (0, 1.0, 0.0, 0.0),
-    "model, further": (0, 4.0, 0.0, 0.0),
-    "model, from CDIIS": (1, 2.0, 0.0, 0.0),
-    "model, damping 0.3": (0, 1.0, 0.0, 0.3),
-    "model, shift 0.1": (0, 2.0, 0.1, 0.0),
-}
+# What `Steered` chooses from as it comes.
+_CHOICES = ("default", "model", "model, further", "model, from CDIIS", "model, damping 0.3", "model, shift 0.1")
 _CYCLES, _UPDATES, _SEEDS = 100, 40, 3
 _LEARNING = 48
 _APART = 1e-6
@@ -154,8 +146,7 @@ def run(*, full: bool = False) -> Report:
 
 def _run(trained: Any, tested: Any, updates: int, seeds: list[int]) -> Report:
     sets = {"trained on": _stacked(_molecules(*trained)), "unseen": _stacked(_molecules(*tested))}
-    choices = jnp.asarray(list(_CHOICES.values()))
-    environment = _Calculations(systems=sets["trained on"], steered=Steered(choices=choices))
+    environment = _Calculations(systems=sets["trained on"], steered=Steered())
     begun = time.process_time()
     # A cycle costs more than to learn from a batch: learn much from few.
     outer = Linear(ClipByGlobalNorm(from_optax(optax.adam, learning_rate=2e-3), 1.0), horizon=_LEARNING * updates)
@@ -170,7 +161,7 @@ def _run(trained: Any, tested: Any, updates: int, seeds: list[int]) -> Report:
         found[kind, "default"] = _row(default, default)
         rows.append({"molecules": kind, "policy": "default", "of": int(default.energy.size)} | found[kind, "default"])
         for name, actor in (always | policies).items():
-            found[kind, name] = _row(default, _solved(systems, Steered(actor=actor, choices=choices)))
+            found[kind, name] = _row(default, _solved(systems, Steered(actor=actor)))
             rows.append({"molecules": kind, "policy": name, "of": int(default.energy.size)} | found[kind, name])
     static = min(_CHOICES, key=lambda name: found["trained on", name]["builds"])
     ratios = [found["unseen", name]["ratio"] for name in policies]

@@ -38,7 +38,8 @@ FAMILIES = [
     FewShot(labelled_classes("digits"), ways=5, shots=1, queries=3, hidden=(4, 4), normalization="layer"),
     FewShot(labelled_classes("mnist_1d"), ways=4, shots=2, queries=2, architecture="dense", statistics="support"),
 ]
-CASES = pytest.mark.parametrize("family", FAMILIES, ids=["glyphs", "digits", "mnist_1d"])
+NAMES = ["glyphs", "digits", "mnist_1d"]
+CASES = pytest.mark.parametrize("family", FAMILIES, ids=NAMES)
 
 
 def _rows(examples: Any) -> list[bytes]:
@@ -204,7 +205,9 @@ def test_distinct_numbers_are_uniform(getkey: Any) -> None:
     assert np.sum((counts - 1000) ** 2 / 1000) < 50  # 15 degrees of freedom
 
 
-@pytest.mark.parametrize("family", [FAMILIES[0], *[pytest.param(x, marks=pytest.mark.slow) for x in FAMILIES[1:]]])
+@pytest.mark.parametrize(
+    "family", [FAMILIES[0], *[pytest.param(x, marks=pytest.mark.slow) for x in FAMILIES[1:]]], ids=NAMES
+)
 def test_batches_of_tasks_are_tasks(family: Any, getkey: Any) -> None:
     keys = jr.split(getkey(), 3)
     batch = jax.jit(jax.vmap(lambda key: family.sample(key=key)))(keys)
