@@ -74,7 +74,10 @@ def _poisson_source(x: Float[Array, "n d"]) -> Float[Array, " n"]:
 
 def _poisson(seed: int, _: float) -> physics.PINN:
     field = physics.Perceptron((2, 24, 24, 1))
-    return physics.PINN(physics.Poisson(_poisson_source), field=field, interior=900, boundary_weight=100.0, seed=seed)
+    return physics.PINN(
+        physics.Poisson(_poisson_source), field=field, interior=900, boundary_weight=100.0, sampler=physics.Halton(),
+        seed=seed,
+    )  # fmt: skip
 
 
 def _poisson_l(seed: int, _: float) -> physics.PINN:
@@ -93,7 +96,9 @@ def _helmholtz(seed: int, _: float) -> physics.PINN:
     # Stretched, so that sines of the first layer begin with some turns across the domain.
     field = physics.Rescaled(physics.Perceptron((2, 24, 24, 1), "sin"), (0.0, 0.0), (0.15, 0.15))
     equation = physics.Helmholtz(4 * np.pi, _helmholtz_source)
-    return physics.PINN(equation, field=field, interior=700, boundary=150, boundary_weight=1000.0, seed=seed)
+    return physics.PINN(
+        equation, field=field, interior=700, boundary=240, boundary_weight=10000.0, sampler=physics.Halton(), seed=seed
+    )
 
 
 def _heat_start(x: Float[Array, "n d"]) -> Float[Array, " n"]:

@@ -20,10 +20,16 @@ Method = Literal["dense", "matrix_free"]
 
 # With at most so many halvings the direction with the small damping is good.
 _SHORT = 7
+# From this fraction of the largest loss on the small damping falls with the loss, and how far.
+_LATE = 1e-8
+_LEAST = 1e-5
 
 
 class _GaussNewtonState(eqx.Module):
+    """The damping that adapts, and the largest loss so far."""
+
     damping: Float[Array, ""]
+    largest: Float[Array, ""]
 
 
 class GaussNewton(AbstractSolver[_GaussNewtonState, PyTree]):
@@ -34,16 +40,17 @@ class GaussNewton(AbstractSolver[_GaussNewtonState, PyTree]):
     $$(J^T J + \mu I) \, \delta = J^T r, \qquad \theta \leftarrow \theta - 2^{-k} \delta,$$
 
     with the first $k$ among `halvings` below which the loss rises again, and no step if none lowers the loss.
-    There are two dampings $\mu$: a small and constant one, which is best near a solution, and where that leads to
-    very short steps another, which rises after short steps of its own and falls after long ones. For a linear
-    equation $J^T J$ is the energy inner product of the tangent space of the network, so that this is energy natural
-    gradient descent. It wants double precision.
+    There are two dampings $\mu$: a small one, which is best near a solution, and where that leads to very short steps
+    another, which rises after short steps of its own and falls after long ones. Once the loss is below $10^{-8}$ of
+    the largest one seen, the small one falls in proportion to it, to $10^{-5}$ of what it was at the least, as
+    quadratic convergence needs it. For a linear equation $J^T J$ is the energy inner product of the tangent space of
+    the network, so that this is energy natural gradient descent. It wants double precision.
 
     If there are fewer residuals than parameters, the same step is taken from the smaller system $J J^T + \mu I$.
 
     **Arguments:**
 
-    - `damping`: the constant $\mu$, relative to the mean of the squared singular values.
+    - `damping`: the small $\mu$ at first, relative to the mean of the squared singular values.
     - `halvings`: how many step lengths are tried, at most.
     - `method`: `"dense"` factorizes the matrix; `"matrix_free"` solves with conjugate gradients, for large networks.
     - `iterations`: of conjugate gradients, at most.
@@ -56,6 +63,18 @@ class GaussNewton(AbstractSolver[_GaussNewtonState, PyTree]):
             author={M{\"u}ller, Johannes and Zeinhofer, Marius},
             booktitle={International Conference on Machine Learning},
             year={2023},
+        }
+        ```
+
+    ??? cite "Damping that falls with the loss"
+
+        ```bibtex
+        @incollection{yamashita2001rate,
+            title={On the rate of convergence of the {L}evenberg-{M}arquardt method},
+            author={Yamashita, N. and Fukushima, M.},
+            booktitle={Topics in Numerical Analysis},
+            pages={239--249},
+            year={2001},
         }
         ```
     """
@@ -72,7 +91,7 @@ class GaussNewton(AbstractSolver[_GaussNewtonState, PyTree]):
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _GaussNewtonState:
         del key
         dtype = ravel_pytree(eqx.filter(params, eqx.is_inexact_array))[0].dtype
-        return _GaussNewtonState(jnp.asarray(1e-3, dtype))
+        return _GaussNewtonState(jnp.asarray(1e-3, dtype), jnp.zeros((), dtype))
 
     def step(
         self, state: _GaussNewtonState, params: PyTree, grads: Objective, *, value: Scalar | None = None
@@ -106,7 +125,9 @@ class GaussNewton(AbstractSolver[_GaussNewtonState, PyTree]):
 
         lengths = 0.5 ** jnp.arange(self.halvings, dtype=flat.dtype)
         lowest = self.damping.astype(flat.dtype)
-        near, near_loss, near_index = search(lowest)
+        largest = jnp.maximum(state.largest, jnp.where(jnp.isfinite(start), start, 0))
+        fallen = start / jnp.where(largest == 0, 1, largest)
+        near, near_loss, near_index = search(lowest * jnp.clip(fallen / _LATE, _LEAST, 1.0))
 
         def damped() -> tuple[Array, Array, Array]:
             far, far_loss, far_index = search(state.damping)
@@ -119,7 +140,7 @@ class GaussNewton(AbstractSolver[_GaussNewtonState, PyTree]):
         # The other one gives the best loss of the two for long, although its steps lead less far.
         trusted = (near_loss < start) & (near_index < _SHORT)
         point, loss, damping = jax.lax.cond(trusted, lambda: (near, near_loss, state.damping), damped)
-        return _GaussNewtonState(damping), put(jnp.where(loss < start, point, flat))
+        return _GaussNewtonState(damping, largest), put(jnp.where(loss < start, point, flat))
 
     def _solver(
         self, signal: Objective, params: PyTree, flat: Float[Array, " p"], put: Any

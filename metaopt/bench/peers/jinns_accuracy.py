@@ -89,7 +89,7 @@ def wave_start(x):
 # and transformation of the output (hard).
 PROBLEMS = {
     "poisson": (Poisson, (24, 24), jnp.tanh, (1, 1), (900, 200), 100.0, 0.0, None, None),
-    "helmholtz": (Helmholtz, (24, 24), jnp.sin, (13, 13), (700, 152), 1000.0, 0.0, None, None),
+    "helmholtz": (Helmholtz, (24, 24), jnp.sin, (13, 13), (700, 240), 10000.0, 0.0, None, None),
     "heat": (Heat, (20, 20), jnp.tanh, (1, 1), (800, 100), 10.0, 0.0, lambda x: jnp.sin(jnp.pi * x), None),
     "wave": (
         Wave, (20, 20), jnp.sin, (60, 30), (800, 0), 1.0, 0.0, None,
