@@ -56,7 +56,8 @@ _FOLDS = 3
 # Training is on molecules of at most so many functions.
 _SMALL = 40
 _META_STEPS = 20
-# Fock builds of a calculation in training, and after which learned accelerators are judged, when the best are nearly done.
+# Fock builds of a calculation in training, and those after which learned accelerators are judged: the best are nearly
+# done then.
 _HORIZON = 6
 _VALIDATED = 4
 _CYCLES = 200
@@ -275,8 +276,5 @@ def _across(molecules: dict[str, MolecularCase], steps: int) -> tuple[list[dict[
         f"{counts[2]} builds against {counts[0]} over {len(names)} molecules in {_FOLDS} folds; untrained surrogate "
         f"{counts[1] / counts[0]:.3f}; at most {slower} more for one molecule"
     )
-    cost = (
-        f"training across molecules: {steps} meta-steps for each kind of molecules in a fold, {seconds:.0f} s in all with "
-        f"compiling"
-    )
+    cost = f"training across molecules: {steps} meta-steps for each kind, {seconds:.0f} s in all with compiling"
     return rows, Claim("cross_molecule_fock_builds_vs_default", counts[2] / counts[0], note), cost, failed
