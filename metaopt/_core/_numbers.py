@@ -1,7 +1,10 @@
 """Numbers that are given to algorithms and drivers."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -9,6 +12,14 @@ from jaxtyping import Array, Float
 def number(x: Any) -> Float[Array, "..."]:
     """A number that one could learn, as a leaf."""
     return jnp.asarray(x, jnp.result_type(float))
+
+
+@contextlib.contextmanager
+def usual_promotion() -> Iterator[None]:
+    """Ranks and types of numbers are promoted in here, as code of others wants it that was not written for the strict
+    settings."""
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        yield
 
 
 def check_counts(**counts: int | None) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray
 
 from .._core import AbstractTaskFamily, Learner
-from .._core._numbers import check_counts
+from .._core._numbers import check_counts, usual_promotion
 from ..tasks import FewShotTask
 from ._ensemble import EnsembleFamily, EnsembleTask
 from ._meta_learn import adapt
@@ -102,5 +102,5 @@ def _predict(
         places = predicted.cdf(task.answers)
         return score, places, jnp.zeros(places.shape, bool), jnp.mean(predicted.stddev())
 
-    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+    with usual_promotion():
         return jax.lax.map(one, keys, batch_size=batch_size)

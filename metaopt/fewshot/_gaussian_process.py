@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .._core._numbers import number
+from .._core._numbers import number, usual_promotion
 from ..tasks._common import check_choice
 from ._predictor import AbstractPredictor, Weights
 
@@ -68,8 +68,7 @@ class GaussianProcess(AbstractPredictor):
         point = jnp.concatenate([query, jnp.zeros(1, dtype)])[None]
 
         def posterior(observations: Float[Array, " capacity"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
-            # It relies on automatic promotion of ranks.
-            with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+            with usual_promotion():
                 process = tfp.distributions.GaussianProcessRegressionModel(
                     make(amplitude=one, length_scale=one),
                     index_points=point,

@@ -15,11 +15,12 @@ from .._core._numbers import number
 from ..tasks import AbstractNetwork
 from ..tasks._common import check_choice, check_sizes
 from ._functions import Known, as_function
-from ._jets import Jet
+from ._jets import Jet, folx_module
 from .base import AbstractField
 
 
 Smooth = Literal["tanh", "sin", "gelu", "silu", "softplus"]
+Mode = Literal["jvp", "taylor", "folx"]
 
 
 def _tanh(x: Array) -> tuple[Array, Array, Array]:
@@ -100,21 +101,28 @@ class Perceptron(AbstractField):
 
 
 class Differentiated(AbstractField):
-    """Any network, differentiated by nested forward mode or by Taylor mode.
+    """Any network, differentiated by nested forward mode, by Taylor mode or by the forward Laplacian of folx.
 
     **Arguments:**
 
     - `network`: of `metaopt.tasks`, or your own.
     - `widths`: of its inputs and of its outputs.
-    - `mode`: `"jvp"` or `"taylor"`.
+    - `mode`: `"jvp"`, `"taylor"`, or `"folx"` (extra `physics`), which wants a network without normalization over its
+        batch.
+
+    **Raises:**
+
+    - `ImportError`: if folx is asked for, and missing.
     """
 
     network: AbstractNetwork
     widths: tuple[int, int] = eqx.field(static=True)
-    mode: Literal["jvp", "taylor"] = eqx.field(static=True, default="jvp")
+    mode: Mode = eqx.field(static=True, default="jvp")
 
     def __check_init__(self) -> None:
-        check_choice("mode", self.mode, Literal["jvp", "taylor"])
+        check_choice("mode", self.mode, Mode)
+        if self.mode == "folx":
+            folx_module()
 
     @property
     def inputs(self) -> int:
@@ -131,7 +139,8 @@ class Differentiated(AbstractField):
         def apply(x: Array) -> Array:
             return self.network.apply(params, x)
 
-        return jet.taylor(apply) if self.mode == "taylor" else jet.through(apply)
+        push = {"jvp": jet.through, "taylor": jet.taylor, "folx": jet.forward_laplacian}[self.mode]
+        return push(apply)
 
 
 class FourierFeatures(AbstractField):

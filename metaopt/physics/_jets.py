@@ -1,14 +1,34 @@
 """Values that carry first and second derivatives along, all in one array."""
 
+import importlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._core._numbers import usual_promotion
+
 
 Rows = tuple[tuple[tuple[int, int], ...], ...]
+
+
+def folx_module() -> Any:
+    """The module `folx`.
+
+    **Raises:**
+
+    - `ImportError`: if it is missing.
+    """
+    try:
+        return importlib.import_module("folx")
+    except ImportError:
+        raise ImportError(
+            'The mode `"folx"` needs `folx`. Install it with `pip install "metaopt[physics]"`, or use `"jvp"`.',
+            name="folx",
+        ) from None
 
 
 def laplacian(axes: Sequence[int]) -> tuple[tuple[int, int], ...]:
@@ -183,6 +203,37 @@ class Jet(eqx.Module):
                     total = total + (curve(a + b, zero)[1] - curve(a - b, zero)[1]) / 4
             rows.append(total)
         return Jet(jnp.stack(rows), self.axes, self.rows)
+
+    def forward_laplacian(self, function: Callable[[Float[Array, "n m"]], Float[Array, "n k"]]) -> "Jet":
+        """Of any function of rows of values, each row by itself, by the forward Laplacian of
+        [folx](https://github.com/microsoft/folx).
+
+        It sums second derivatives along any directions; of a mixed one these are diagonals, as in `taylor`.
+        """
+        folx = folx_module()
+
+        def pushed(value: Array, directions: Array, second: Array) -> tuple[Array, Array, Array]:
+            seed = folx.api.FwdLaplArray(value, folx.api.FwdJacobian(directions), second)
+            found = folx.forward_laplacian(lambda x: function(x[None])[0])(seed)
+            return found.x, found.jacobian.dense_array, found.laplacian
+
+        def sums(directions: list[Array], second: Array) -> tuple[Array, Array, Array]:
+            with usual_promotion():
+                return jax.vmap(pushed, (0, 1, 0), (0, 1, 0))(self.value, jnp.stack(directions), second)
+
+        axes, nothing, every = list(self.first), jnp.zeros_like(self.value), laplacian(range(self.axes))
+        known, seconds = None, []
+        for pairs, second in zip(self.rows, self.second, strict=True):
+            found = sums([axes[i] for i, j in pairs if i == j] or [nothing], second)
+            known, total = found if pairs == every else known, found[2]
+            crossed = [(axes[i], axes[j]) for i, j in pairs if i != j]
+            if crossed:
+                plus, minus = (sums([a + s * b for a, b in crossed], nothing)[2] for s in (1, -1))
+                total = total + (plus - minus) / 4
+            seconds.append(total[None])
+        if known is None:
+            known = sums(axes or [nothing], nothing)
+        return Jet(jnp.concatenate([known[0][None], known[1][: self.axes], *seconds]), self.axes, self.rows)
 
     def _products(self, a: Float[Array, "d n m"], b: Float[Array, "d n m"]) -> Float[Array, "k n m"]:
         return jnp.stack([_total([a[i] * b[j] for i, j in pairs]) for pairs in self.rows])

@@ -7,7 +7,7 @@ import jax
 import optax
 from jaxtyping import PRNGKeyArray, PyTree, Scalar
 
-from .._core._numbers import check_counts
+from .._core._numbers import check_counts, usual_promotion
 from .._core._trees import trainable
 from ._objective import Objective
 from .base import AbstractSolver
@@ -60,8 +60,7 @@ class LBFGS(AbstractSolver[PyTree, PyTree]):
             return grads.loss(eqx.combine(dynamic, static))
 
         start, gradient = jax.value_and_grad(loss)(dynamic)
-        # optax itself does not trace under strict promotion.
-        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        with usual_promotion():
             updates, state = self._transformation().update(
                 gradient, state, dynamic, value=start, grad=gradient, value_fn=loss
             )

@@ -2,11 +2,11 @@
 
 import warnings
 
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._core._numbers import usual_promotion
 from .base import AbstractSampler
 
 
@@ -39,11 +39,7 @@ class Halton(AbstractSampler):
         from tensorflow_probability.substrates import jax as tfp
 
         # The library mixes integers and floats, asks for the shape of nothing, and for integers of 64 bits; and warns.
-        with (
-            jax.numpy_dtype_promotion("standard"),
-            jax.numpy_rank_promotion("allow"),
-            warnings.catch_warnings(action="ignore"),
-        ):
+        with usual_promotion(), warnings.catch_warnings(action="ignore"):
             dtype = jnp.result_type(float)
             return tfp.mcmc.sample_halton_sequence(dimension, count, dtype=dtype, randomized=True, seed=key)
 

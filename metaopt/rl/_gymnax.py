@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from ._common import promotion
+from .._core._numbers import usual_promotion
 from ._spaces import Box, Discrete
 from .base import AbstractEnvironment, Timestep
 
@@ -74,12 +74,12 @@ class Gymnax(AbstractEnvironment[PyTree]):
         return self.features
 
     def reset(self, *, key: PRNGKeyArray) -> tuple[PyTree, Float[Array, " features"]]:
-        with promotion():
+        with usual_promotion():
             observation, state = self.environment.reset_env(key, self.params)
         return jtu.tree_map(_strong, state), _flat(observation)
 
     def step(self, state: PyTree, action: Array, *, key: PRNGKeyArray) -> tuple[PyTree, Timestep]:
-        with promotion():
+        with usual_promotion():
             observation, new, reward, terminated, _ = self.environment.step_env(key, state, action, self.params)
             truncated = self.environment.is_truncated(new, self.params)
         new = jtu.tree_map(lambda x, old: jnp.asarray(x, old.dtype), new, state)

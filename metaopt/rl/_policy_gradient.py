@@ -9,7 +9,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._core import AbstractAlgorithm
-from ._common import promotion
+from .._core._numbers import usual_promotion
 from ._rollout import Running, Steps, run, start
 from ._spaces import Box, Discrete, Network
 from .base import AbstractEnvironment
@@ -42,7 +42,7 @@ class ActorCritic(eqx.Module):
         self, space: Discrete | Box, observation: Float[Array, " features"], action: Array
     ) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
         """The logarithm of the probability of an action, the entropy of the policy, and the value of the state."""
-        with promotion():
+        with usual_promotion():
             policy = self.distribution(space, observation)
             return policy.log_prob(action), policy.entropy(), self.value(observation)[0]
 
@@ -74,7 +74,7 @@ def draw(
     """Act by the policy."""
 
     def choose(observation: Array, key: PRNGKeyArray) -> Array:
-        with promotion():
+        with usual_promotion():
             return model.distribution(environment.space, observation).sample(seed=key)
 
     return run(environment, running, choose, steps, key=key)

@@ -1,5 +1,7 @@
 """Domains, samplers, jets and networks."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -86,12 +88,19 @@ FIELDS = {
     ),
     "jvp": lambda: physics.Differentiated(DenseNetwork((2, 4, 2), "tanh"), (2, 2)),
     "taylor": lambda: physics.Differentiated(DenseNetwork((2, 4, 2), "tanh"), (2, 2), "taylor"),
+    "folx": lambda: physics.Differentiated(DenseNetwork((2, 4, 2), "tanh"), (2, 2), "folx"),
+    # Seconds come in, and mixed ones alone are asked for.
+    "folx inside": lambda: physics.Periodic(
+        physics.Differentiated(DenseNetwork((5, 4, 2), "tanh"), (5, 2), "folx"), (1.0, 0.0), 2
+    ),
 }
 
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", FIELDS)
 def test_derivatives_are_those_of_automatic_differentiation(name: str) -> None:
+    if name.startswith("folx"):
+        pytest.importorskip("folx")
     field = FIELDS[name]()
     params = field.init(key=jr.key(0))
     x = jr.normal(jr.key(1), (4, 2))
@@ -102,6 +111,12 @@ def test_derivatives_are_those_of_automatic_differentiation(name: str) -> None:
 
     stack, wanted = both(params)
     assert np.allclose(stack, wanted, atol=1e-11)
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "folx", None)
+    with pytest.raises(ImportError, match=r"metaopt\[physics\]"):
+        FIELDS["folx"]()
 
 
 def _by_hand(field: physics.AbstractField, params: object, x: jax.Array) -> jax.Array:
