@@ -52,24 +52,47 @@ def attached(system: System, orbitals: Matrices, energies: Float[Array, "spin n"
     return values(arrays, *stopped)
 
 
-def unattached(system: System, plain: Plain) -> Plain:
-    """Energy, density and Fock matrix of a solution at a temperature, which refuse to be differentiated."""
-    arrays, _ = eqx.partition(system, eqx.is_inexact_array)
+def attached_warm(
+    system: System, orbitals: Matrices, energies: Float[Array, "spin n"], plain: Plain, entropy: Float[Array, ""]
+) -> tuple[Plain, Float[Array, ""]]:
+    """The same of a solution at a temperature, and its entropy, as functions of all that the system is.
+
+    The Fock matrix $F = G(F, s)$ in an orthonormal basis that follows the system $s$ changes by
+    $\\dot F = (1 - \\partial_F G)^{-1} \\, \\partial_s G \\, \\dot s$. The entropy $S$ at the temperature $T$ changes by
+    $\\dot S = \\mathrm{tr}(F \\dot P) / T$, so that $E - T S$ is stationary.
+    """
+    arrays, rest = eqx.partition(system, eqx.is_array)
 
     @jax.custom_jvp
-    def values(arrays: Any, plain: Plain) -> Plain:
-        del arrays
-        return plain
+    def values(arrays: Any, orbitals: Matrices, energies: Array, plain: Plain, entropy: Array) -> tuple[Plain, Array]:
+        del arrays, orbitals, energies
+        return plain, entropy
 
     @values.defjvp
-    def _(primals: Any, tangents: Any) -> tuple[Plain, Plain]:
-        del primals, tangents
-        raise NotImplementedError(
-            "Solutions at a temperature cannot be differentiated yet. Differentiate `metaopt.scf.unroll`, or solve "
-            "without a `temperature`."
-        )
+    def _(primals: Any, tangents: Any) -> tuple[tuple[Plain, Array], tuple[Plain, Array]]:
+        arrays, orbitals, energies, plain, entropy = primals
 
-    return values(arrays, jtu.tree_map(jax.lax.stop_gradient, plain))
+        def at(arrays: Any, fock: Matrices) -> tuple[Plain, Matrices, Matrices]:
+            system = eqx.combine(arrays, rest)
+            basis = _turned(system, orbitals, jnp.zeros_like(orbitals))
+            occupied = system.occupy(fock)
+            density = basis @ occupied @ dagger(basis)
+            found, energy = system.fock(density)
+            return (energy, density, found), occupied, dagger(basis) @ found @ basis
+
+        fock = jax.vmap(jnp.diag)(energies)
+        _, forced = jax.jvp(lambda x: at(x, fock)[2], (arrays,), (tangents[0],))
+        left = lx.FunctionLinearOperator(
+            lambda x: x - jax.jvp(lambda f: at(arrays, f)[2], (fock,), (x,))[1], jax.eval_shape(lambda: forced)
+        )
+        solver = lx.GMRES(rtol=1e-10, atol=1e-12, max_steps=500, restart=50)
+        followed = lx.linear_solve(left, forced, solver, throw=False).value
+        _, (out, moved, _) = jax.jvp(at, (arrays, fock), (tangents[0], followed))
+        colder = system.weight * jnp.sum(fock * moved) / eqx.combine(arrays, rest).temperature
+        return (plain, entropy), (out, colder)
+
+    stopped = jtu.tree_map(jax.lax.stop_gradient, (orbitals, energies, plain, entropy))
+    return values(arrays, *stopped)
 
 
 def _turned(system: System, orbitals: Matrices, rotation: Matrices) -> Matrices:

@@ -12,7 +12,7 @@ from .._core import AbstractAlgorithm
 from .._core._numbers import check_counts
 from .._core._trees import all_finite, select
 from ._guess import initial
-from ._implicit import attached, unattached
+from ._implicit import attached, attached_warm
 from ._operator import Operator, loewdin
 from ._orbitals import commutator, dagger, mixing_entropy, occupied, semicanonical
 from ._results import RESULTS, Solution
@@ -173,6 +173,7 @@ def _conclude(
     result = RESULTS.where(loop.finite, result, RESULTS.diverged)
     result = RESULTS.where(smallest < DEPENDENT, RESULTS.dependent, result)
     plain = point.energy, operator.out_of(point.density), root @ point.fock @ root
+    entropy = jnp.zeros_like(point.energy)
     if system.temperature is None:
         orbitals, energies = semicanonical(point.fock, point.density, system.counts)
         occupations = occupied(system.functions, system.counts)
@@ -182,7 +183,8 @@ def _conclude(
         energies, orbitals = jnp.linalg.eigh(point.fock)
         occupations = jnp.diagonal(dagger(orbitals) @ point.density @ orbitals, axis1=-2, axis2=-1)
         orbitals = operator.basis @ orbitals
-        energy, density, fock = unattached(system, plain)
+        entropy = system.weight * mixing_entropy(occupations)
+        (energy, density, fock), entropy = attached_warm(system, orbitals, energies, plain, entropy)
     return Solution(
         energy=energy,
         density=density,
@@ -195,5 +197,5 @@ def _conclude(
         fock_builds=1 + loop.cycle + hidden_builds(loop.state),
         result=result,
         occupations=occupations,
-        entropy=system.weight * mixing_entropy(occupations),
+        entropy=entropy,
     )

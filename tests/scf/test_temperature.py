@@ -74,9 +74,33 @@ def test_a_cold_system_is_one_without_temperature() -> None:
     assert plain.entropy == 0 and cold.entropy < 1e-9
 
 
+@pytest.mark.parametrize("spins", [1, 2])
+def test_derivatives_of_solutions(spins: int) -> None:
+    system = hydrogens(0.0, 1.5, 3.4, 5.0)
+    system = system if spins == 1 else system.unrestricted()
+    rng = np.random.default_rng(0)
+    change, stretch = (jnp.asarray(x + x.T) for x in 0.05 * rng.normal(size=(2, *system.core.shape)))
+    weights = jnp.asarray(rng.normal(size=system.core.shape))
+
+    @jax.jit
+    def outcomes(core: jax.Array, overlap: jax.Array, temperature: jax.Array) -> jax.Array:
+        moved = eqx.tree_at(
+            lambda s: (s.core, s.overlap), system, (system.core + core * change, system.overlap + overlap * stretch)
+        )
+        found = scf.solve(moved.smeared(temperature), energy_tolerance=1e-13, gradient_tolerance=1e-10)
+        free = found.energy - temperature * found.entropy
+        return jnp.stack([found.energy, found.entropy, free, *[jnp.sum(weights * d) for d in found.density]])
+
+    at = (jnp.asarray(0.0), jnp.asarray(0.0), jnp.asarray(0.15))
+    forward, backward = (jax.jit(f(outcomes, argnums=(0, 1, 2)))(*at) for f in (jax.jacfwd, jax.jacrev))
+    for i, (slope, transposed) in enumerate(zip(forward, backward, strict=True)):
+        ends = [outcomes(*(x + h * (i == k) for k, x in enumerate(at))) for h in (1e-4, -1e-4)]
+        np.testing.assert_allclose(slope, (ends[0] - ends[1]) / 2e-4, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(transposed, slope, atol=1e-8)
+    # The free energy falls with the temperature by the entropy.
+    np.testing.assert_allclose(forward[2][2], -outcomes(*at)[1], atol=1e-8)
+
+
 def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="positive number was wanted"):
         hydrogens(0.0, 1.4).smeared(0.0)
-    warm = hydrogens(0.0, 1.4).smeared(0.1)
-    with pytest.raises(NotImplementedError, match="cannot be differentiated yet"):
-        jax.grad(lambda c: scf.solve(eqx.tree_at(lambda s: s.core, warm, c)).energy)(warm.core)
