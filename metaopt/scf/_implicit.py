@@ -58,7 +58,7 @@ def attached_warm(
     """The same of a solution at a temperature, and its entropy, as functions of all that the system is.
 
     The Fock matrix $F = G(F, s)$ in an orthonormal basis that follows the system $s$ changes by
-    $\\dot F = (1 - \\partial_F G)^{-1} \\, \\partial_s G \\, \\dot s$. The entropy $S$ at the temperature $T$ changes by
+    $\\dot F = (1 - \\partial_F G)^{-1} \\, \\partial_s G \\, \\dot s$. The entropy $S$ at $T$ changes by
     $\\dot S = \\mathrm{tr}(F \\dot P) / T$, so that $E - T S$ is stationary.
     """
     arrays, rest = eqx.partition(system, eqx.is_array)
