@@ -12,8 +12,8 @@ import jax.tree_util as jtu
 import numpy as np
 import optax
 
-from .._core import Learner, from_optax
-from ..meta import ES, ConstantHorizon, MeanLoss, MetaProblem, meta_train as train, only
+from .._core import Learner, Mixture, from_optax
+from ..meta import ES, ConstantHorizon, MeanLoss, MetaProblem, Mixed, meta_train as train, only
 from ..scf import (
     RESULTS,
     AbstractAccelerator,
@@ -216,34 +216,29 @@ def _buckets(systems: dict[str, System]) -> list[_Bucket]:
 
 def _trained(buckets: list[_Bucket], padded: dict[str, System], left_out: set[str], steps: int) -> tuple[Any, float]:
     families = []
-    # Open shells first: closed ones are easier, and more.
-    for bucket in sorted(buckets, key=lambda x: len(x.names)):
+    for bucket in buckets:
         names = [n for n in bucket.names if n not in left_out]
         if len(names) >= 2 and bucket.functions <= 1.25 * _SMALL:
             families.append(SelfConsistentFields(stack([padded[name] for name in names])))
-    learner, seconds = Learner(Accelerated(LearnedAccelerator(share=1.0))), 0.0
+    family = Mixture(tuple(families))
 
     def network(learner: Any) -> Any:
         return learner.algorithm.accelerator.network
 
-    # One family after the other: two independent loops in one program, each with matrix decompositions, can wait for
-    # each other's threads forever on a CPU of two cores.
-    for family in families:
-        result = train(
-            learner,
-            MetaProblem(family, MeanLoss(), ConstantHorizon(_HORIZON), tasks=6, trainable=only(network)),
-            estimator=ES(std=0.03),
-            outer=from_optax(optax.adam, learning_rate=0.003),
-            steps=steps,
-            key=jr.key(0),
-            # What it begins as is kept where training does not help.
-            validation=family,
-            validation_steps=_VALIDATED,
-            progress=False,
-        )
-        learner, seconds = result.learner, seconds + result.seconds
-    algorithm: Any = learner.algorithm
-    return algorithm.accelerator, seconds
+    result = train(
+        Learner(Accelerated(LearnedAccelerator(share=1.0))),
+        MetaProblem(family, MeanLoss(), ConstantHorizon(_HORIZON), tasks=6, trainable=only(network)),
+        estimator=Mixed(ES(std=0.03)),
+        outer=from_optax(optax.adam, learning_rate=0.003),
+        steps=steps,
+        key=jr.key(0),
+        # What it begins as is kept where training does not help.
+        validation=family,
+        validation_steps=_VALIDATED,
+        progress=False,
+    )
+    algorithm: Any = result.learner.algorithm
+    return algorithm.accelerator, result.seconds
 
 
 def _across(molecules: dict[str, MolecularCase], steps: int) -> tuple[list[dict[str, Any]], Claim, str, int]:
@@ -276,5 +271,5 @@ def _across(molecules: dict[str, MolecularCase], steps: int) -> tuple[list[dict[
         f"{counts[2]} builds against {counts[0]} over {len(names)} molecules in {_FOLDS} folds; untrained surrogate "
         f"{counts[1] / counts[0]:.3f}; at most {slower} more for one molecule"
     )
-    cost = f"training across molecules: {steps} meta-steps for each kind, {seconds:.0f} s in all with compiling"
+    cost = f"training across molecules: {steps} meta-steps per fold, {seconds:.0f} s in all with compiling"
     return rows, Claim("cross_molecule_fock_builds_vs_default", counts[2] / counts[0], note), cost, failed

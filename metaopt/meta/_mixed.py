@@ -44,9 +44,12 @@ class Mixed(AbstractEstimator[tuple[S, ...]]):
     ) -> tuple[tuple[S, ...], MetaGradient]:
         parts, shares = split(problem), mixture(problem).shares
         keys = jr.split(key, len(parts))
-        found = [
-            self.inner.estimate(own, learner, part, key=k) for own, part, k in zip(state, parts, keys, strict=True)
-        ]
+        found: list[tuple[S, MetaGradient]] = []
+        for own, part, k in zip(state, parts, keys, strict=True):
+            # One after the other: programs of two families that run side by side on a CPU, each with matrix
+            # decompositions, can wait for each other's threads forever. XLA would not see through this.
+            k = jnp.where(jnp.isnan(found[-1][1].value), jr.fold_in(k, 1), k) if found else k
+            found.append(self.inner.estimate(own, learner, part, key=k))
         scales = [self._scale(estimate.grads, share) for (_, estimate), share in zip(found, shares, strict=True)]
 
         def add(*grads: Array) -> Array:

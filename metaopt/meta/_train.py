@@ -95,7 +95,6 @@ def meta_step(
     return new, estimate.value
 
 
-@eqx.filter_jit
 def validate(
     learner: Learner, family: AbstractTaskFamily | Mixture, *, steps: int, tasks: int, key: PRNGKeyArray
 ) -> Float[Array, ""]:
@@ -108,7 +107,13 @@ def validate(
         losses = [validate(learner, each, steps=steps, tasks=tasks, key=key) for each in family.families]
         terms = [share * jnp.log(loss) for share, loss in zip(family.shares, losses, strict=True)]
         return jnp.exp(jnp.sum(jnp.stack(terms)))
+    return _validate(learner, family, steps, tasks, key)
 
+
+@eqx.filter_jit
+def _validate(
+    learner: Learner, family: AbstractTaskFamily, steps: int, tasks: int, key: PRNGKeyArray
+) -> Float[Array, ""]:
     def one(key: PRNGKeyArray) -> Float[Array, ""]:
         task_key, run_key, measure_key = jr.split(key, 3)
         task = family.sample(key=task_key)
