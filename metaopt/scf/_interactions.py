@@ -16,22 +16,29 @@ from .base import AbstractInteraction
 
 
 class PairPacked(AbstractInteraction):
-    """All integrals, as two matrices over pairs of functions: a Fock build is two products with packed densities.
+    """All integrals, as two matrices over pairs of functions: a Fock build is one product of the second one with a
+    packed density where shells are closed, and two products where they are open.
 
     - `direct`: $(ij|kl)$.
-    - `crossed`: $((ik|jl) + (il|jk)) / 2$.
+    - `closed`: $2 (ij|kl) - ((ik|jl) + (il|jk)) / 2$.
     - `backend`: whose kernel contracts them.
     """
 
     direct: Float[Array, "pairs pairs"]
-    crossed: Float[Array, "pairs pairs"]
+    closed: Float[Array, "pairs pairs"]
     backend: AbstractBackend = eqx.field(static=True, default_factory=XLA)
 
     def coulomb(self, density: Float[Array, "n n"]) -> Float[Array, "n n"]:
         return self.backend.contract_pairs(self.direct, density)
 
     def exchange(self, density: Float[Array, "n n"]) -> Float[Array, "n n"]:
-        return self.backend.contract_pairs(self.crossed, density)
+        return 2 * self.coulomb(density) - self.backend.contract_pairs(self.closed, density)
+
+    def closed_shells(self, density: Float[Array, "n n"], share: float) -> Float[Array, "n n"]:
+        if share == 0:
+            return 2 * self.coulomb(density)
+        both = self.backend.contract_pairs(self.closed, density)
+        return both if share == 1 else 2 * (1 - share) * self.coulomb(density) + share * both
 
     def leading(self, share: float) -> Float[Array, "few pairs"]:
         return _leading(jnp.diagonal(self.direct), lambda place: self.direct[place], share)
@@ -63,6 +70,10 @@ class DensityFitted(AbstractInteraction):
 
     def exchange(self, density: Float[Array, "n n"]) -> Float[Array, "n n"]:
         return self.backend.exchange_of_factors(self.factors, density)
+
+    def closed_shells(self, density: Float[Array, "n n"], share: float) -> Float[Array, "n n"]:
+        repulsion = 2 * self.coulomb(density)
+        return repulsion if share == 0 else repulsion - share * self.exchange(density)
 
     def leading(self, share: float) -> Float[Array, "few pairs"]:
         diagonal = jnp.sum(self.factors**2, axis=0)
@@ -123,7 +134,7 @@ def unpacked(repulsion: Float[Array, "geometries packed"], n: int) -> PairPacked
 def _gathered(packed: Float[Array, "geometries packed"], pair: Array, first: Array, second: Array) -> PairPacked:
     def one(x: Float[Array, " packed"]) -> PairPacked:
         direct, a, b = (x.at[index].get(mode="promise_in_bounds") for index in (pair, first, second))
-        return PairPacked(direct, 0.5 * (a + b))
+        return PairPacked(direct, 2 * direct - 0.5 * (a + b))
 
     return jax.lax.map(one, packed)
 
@@ -160,4 +171,4 @@ def interaction(repulsion: Float[np.ndarray, "..."], n: int, fitted: bool) -> Ab
             )
         return DensityFitted(jnp.asarray(repulsion))
     direct = unfold(repulsion, n)
-    return PairPacked(jnp.asarray(direct), jnp.asarray(crossed(direct)))
+    return PairPacked(jnp.asarray(direct), jnp.asarray(2 * direct - crossed(direct)))

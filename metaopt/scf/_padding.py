@@ -52,7 +52,7 @@ def pad(system: System, functions: int, electrons: tuple[int, int]) -> System:
         return jnp.pad(matrix, (0, new)).at[place, place].set(diagonal)
 
     more = (0, pairs(functions) - pairs(system.functions))
-    interaction = PairPacked(jnp.pad(system.interaction.direct, more), jnp.pad(system.interaction.crossed, more))
+    interaction = PairPacked(jnp.pad(system.interaction.direct, more), jnp.pad(system.interaction.closed, more))
     filled = jnp.where(levels < 0, 2.0, 0.0)
     return dataclasses.replace(
         system,

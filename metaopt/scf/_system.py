@@ -301,11 +301,13 @@ class System(eqx.Module):
         return found + jax.jvp(potential, (density,), (change,))[1] / self.weight
 
     def _repulsion(self, density: Matrices) -> Matrices:
-        repulsion = self.interaction.coulomb(self.weight * jnp.sum(density, axis=0))[None]
         share = 1.0 if self.functional is None else self.functional.exact_exchange
+        if self.restricted:
+            return self.interaction.closed_shells(density[0], share)[None]
+        repulsion = self.interaction.coulomb(jnp.sum(density, axis=0))[None]
         if share == 0:
             return jnp.broadcast_to(repulsion, density.shape)
-        return repulsion - share * jnp.stack([self.interaction.exchange(spin) for spin in density])
+        return repulsion - share * jax.vmap(self.interaction.exchange)(density)
 
     def _functional_energy(self, density: Matrices) -> Float[Array, ""]:
         assert self.functional is not None and self.grid is not None

@@ -30,6 +30,10 @@ class AbstractInteraction(eqx.Module):
         r"""$K_{ij} = \sum_{kl} (ik|jl) D_{kl}$ of a symmetric density."""
 
     @abc.abstractmethod
+    def closed_shells(self, density: Float[Array, "n n"], share: float) -> Float[Array, "n n"]:
+        r"""$2 J - s K$ of the symmetric density of one of two spins that are alike, with a share $s$ of exchange."""
+
+    @abc.abstractmethod
     def leading(self, share: float) -> Float[Array, "few pairs"]:
         r"""Few factors $B^P_{ij}$, with pairs packed, for which $\sum_P B^P_{ij} B^P_{kl}$ is close to $(ij|kl)$:
         so many for each function that repels anything."""
