@@ -1,4 +1,6 @@
 import dataclasses
+import subprocess
+import sys
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -92,3 +94,31 @@ def test_log_losses_may_count_now_and_then_and_late():
         MeanLogLoss(every=0)
     with pytest.raises(ValueError, match="`lateness`"):
         MeanLogLoss(lateness=-1.0)
+
+
+SIDE_BY_SIDE = """
+import jax, jax.random as jr, optax
+jax.config.update("jax_enable_x64", True)
+from metaopt import scf
+from metaopt._core import Learner, Mixture, from_optax
+from metaopt.bench._molecules import MOLECULES
+from metaopt.meta import ES, ConstantHorizon, MeanLoss, MetaProblem, Mixed, meta_train, only
+
+def family(functions, electrons, *names):
+    padded = [scf.pad(MOLECULES[name].system(), functions, electrons) for name in names]
+    return scf.SelfConsistentFields(scf.stack(padded))
+
+families = family(37, (12, 11), "ch3_631gs", "allyl_631g"), family(33, (7, 7), "ch4_631gs", "hcn_ccpvdz", "lih_ccpvdz")
+trainable = only(lambda learner: learner.algorithm.accelerator.network)
+problem = MetaProblem(Mixture(families), MeanLoss(), ConstantHorizon(4), tasks=4, trainable=trainable)
+outer = from_optax(optax.adam, learning_rate=0.003)
+learner = Learner(scf.Accelerated(scf.LearnedAccelerator(share=1.0)))
+meta_train(learner, problem, estimator=Mixed(ES(0.03)), outer=outer, steps=6, key=jr.key(0), progress=False)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("pyscf")
+def test_decompositions_of_two_families_do_not_wait_for_each_other() -> None:
+    # Programs that run side by side on a few threads would never end.
+    subprocess.run([sys.executable, "-c", SIDE_BY_SIDE], check=True, timeout=500)
