@@ -254,6 +254,8 @@ def run(*, full: bool = False) -> Report:
                 row |= {"±": round(100 * _interval(accuracies), 1), "chosen": choice}
                 rows.append(row | {"train s": round(seconds.get(label, 0.0))})
             claims.append(_claim(name, shots, found, set(trained)))
+            # Programs of all problems together take more memory maps than Linux gives a process.
+            jax.clear_caches()
         times.append(f"{name}: {pretraining:.0f} s of pretraining, {sum(seconds.values()):.0f} s of meta-training")
     notes = [
         f"{_WAYS}-way accuracy in percent on {_EPISODES} episodes of unseen classes, {_QUERIES} queries per class, "

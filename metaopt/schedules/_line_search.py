@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import check_counts
 from .._core._trees import match, trainable
 from ._common import fraction, needed, positive
 
@@ -67,8 +68,9 @@ class LineSearch(AbstractAlgorithm[_LineSearchState, PyTree, PyTree]):
 
         **Raises:**
 
-        - `ValueError`: if `shrinkage` or `slope` is not between 0 and 1.
+        - `ValueError`: if `shrinkage` or `slope` is not between 0 and 1, or `attempts` is below 1.
         """
+        check_counts(attempts=attempts)
         self.inner, self.objective, self.attempts = inner, objective, attempts
         self.shrinkage, self.slope = fraction(positive(shrinkage)), fraction(slope)
 
