@@ -5,7 +5,7 @@ import os
 import signal
 import tomllib
 from collections.abc import Callable, Iterator
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,9 +21,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # What native kernels are found to be here, beside a slowed-down XLA, is not for the user's own runs.
 os.environ.setdefault("METAOPT_CACHE", str(_CACHE.parent / "tests"))
 # Programs here are small and run a few times, so that compiling them is most of the work. This halves it.
-_FAST = (
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
-)
+_FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 12):
+    _FAST += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{_FAST} {os.environ.get('XLA_FLAGS', '')}"
 
 import hypothesis  # noqa: E402

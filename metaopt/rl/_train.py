@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from .._core import load, read_header, save
+from .._core._compiling import quick_options
 from .._core._numbers import check_counts
 from .._core._progress import progress_bar
 from ._rollout import returns
@@ -23,9 +24,6 @@ from .base import AbstractAgent, AbstractEnvironment
 
 
 _CHUNKS = 20
-# Networks are small here: what more XLA does takes it as long again, and the program is not faster.
-_USUAL = {"xla_backend_optimization_level": 1}
-_QUICK = {**_USUAL, "xla_cpu_use_fusion_emitters": False}
 
 
 class TrainResult(eqx.Module):
@@ -85,8 +83,8 @@ def _evaluate(
 @ft.cache
 def _compiled(function: Callable[..., Any], quick: bool) -> Callable[..., Any]:
     jit: Any = eqx.filter_jit
-    options = _QUICK if quick else _USUAL
-    return jit(function, compiler_options=options if jax.default_backend() == "cpu" else {})
+    # Networks are small here: what more XLA does takes it as long again, and the program is not faster.
+    return jit(function, compiler_options=quick_options(1, emitters=not quick))
 
 
 def train(
