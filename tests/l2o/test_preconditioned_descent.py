@@ -56,7 +56,7 @@ def test_rates_can_be_learned():
     )
     assert isinstance(result.learner.algorithm, PreconditionedDescent)
     rates = jnp.sort(jnp.exp(result.learner.algorithm.log_rates))
-    np.testing.assert_allclose(rates, [0.5, 5.0], rtol=0.2)
+    np.testing.assert_allclose(rates, [0.5, 5.0], rtol=0.3)
 
 
 def test_bad_arguments_are_told():
