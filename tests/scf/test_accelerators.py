@@ -239,10 +239,11 @@ def test_steering_takes_the_choice_of_the_actor() -> None:
     base, other = scf.CDIIS(history=4), scf.Roothaan()
     choices = jnp.asarray([[0, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0.25, 0], [0, 0, 0, 0.4], [1, 1, 0, 0]], float)
     alone = [base, other, scf.LevelShift(base, 0.25), scf.Damping(base, 0.4), scf.Surrogate(other)]
+    system = closed()
 
     @eqx.filter_jit
     def energies(accelerator: Any) -> jax.Array:
-        return scf.unroll(closed(), accelerator, cycles=4).energies
+        return scf.unroll(system, accelerator, cycles=4).energies
 
     @eqx.filter_jit
     def steered(choice: Any) -> jax.Array:
