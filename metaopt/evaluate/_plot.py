@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from .._core._extras import missing
 from ._comparison import Comparison
 from ._curves import quartiles
 from ._monitor import Trace
@@ -49,9 +50,7 @@ def plot(
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError(
-            'Plots need `matplotlib`. Install it with `pip install "metaopt[plots]"`.', name="matplotlib"
-        ) from error
+        raise missing("Plots need", "matplotlib", "plots") from error
     if isinstance(result, Comparison):
         panels = _comparison_panels(result)
         title = result.family if title is None else title

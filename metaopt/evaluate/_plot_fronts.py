@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float
 
+from .._core._extras import missing
+
 
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#555555", "#56B4E9")
 _MARKERS = "xo^sv+D"
@@ -39,9 +41,7 @@ def plot_fronts(
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError(
-            'Plots need `matplotlib`. Install it with `pip install "metaopt[plots]"`.', name="matplotlib"
-        ) from error
+        raise missing("Plots need", "matplotlib", "plots") from error
     if not fronts:
         raise ValueError("There is nothing to plot: `fronts` is empty. Give the objectives of one front at least.")
     values = {name: np.asarray(front) for name, front in fronts.items()}

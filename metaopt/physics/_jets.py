@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._core._extras import missing
 from .._core._numbers import usual_promotion
 
 
@@ -24,11 +25,8 @@ def folx_module() -> Any:
     """
     try:
         return importlib.import_module("folx")
-    except ImportError:
-        raise ImportError(
-            'The mode `"folx"` needs `folx`. Install it with `pip install "metaopt[physics]"`, or use `"jvp"`.',
-            name="folx",
-        ) from None
+    except ImportError as error:
+        raise missing('The mode `"folx"` needs', "folx", "physics", ', or use `"jvp"`') from error
 
 
 def laplacian(axes: Sequence[int]) -> tuple[tuple[int, int], ...]:

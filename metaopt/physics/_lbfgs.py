@@ -47,7 +47,8 @@ class LBFGS(AbstractSolver[PyTree, PyTree]):
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> PyTree:
         del key
-        with jax.numpy_dtype_promotion("standard"):
+        # optax itself does not trace under strict promotion.
+        with usual_promotion():
             return self._transformation().init(trainable(params))
 
     def step(

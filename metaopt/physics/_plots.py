@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from .._core._extras import missing
 from ._pinn import PINN
 
 
@@ -42,9 +43,7 @@ def plot_solution(
         from matplotlib.colors import LogNorm
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError(
-            'Plots need `matplotlib`. Install it with `pip install "metaopt[plots]"`.', name="matplotlib"
-        ) from error
+        raise missing("Plots need", "matplotlib", "plots") from error
     if task.domain.dimension != 2:
         raise ValueError(f"Maps are drawn in two coordinates, but the domain has {task.domain.dimension}.")
     lower, upper = (np.asarray(x) for x in task.domain.bounds())

@@ -1,6 +1,7 @@
 """Derivatives of a solution by what it is a solution of."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -14,6 +15,7 @@ from ._system import System
 from .base import Matrices
 
 
+T = TypeVar("T")
 Plain = tuple[Float[Array, ""], Matrices, Matrices]
 
 
@@ -24,16 +26,9 @@ def attached(system: System, orbitals: Matrices, energies: Float[Array, "spin n"
     follow the system by $\\dot\\kappa = -H^{-1} \\dot F_{ai}$, $H$ being the derivative of $F_{ai}$ by $\\kappa$. The
     energy is stationary and needs none of it.
     """
-    arrays, rest = eqx.partition(system, eqx.is_array)
 
-    @jax.custom_jvp
-    def values(arrays: Any, orbitals: Matrices, energies: Array, plain: Plain) -> Plain:
-        del arrays, orbitals, energies
-        return plain
-
-    @values.defjvp
-    def _(primals: Any, tangents: Any) -> tuple[Plain, Plain]:
-        arrays, orbitals, energies, plain = primals
+    def moved(change: Any, system: System, orbitals: Matrices, energies: Array) -> Plain:
+        arrays, rest = eqx.partition(system, eqx.is_array)
 
         def at(arrays: Any, rotation: Matrices) -> Plain:
             return _look(eqx.combine(arrays, rest), orbitals, rotation)
@@ -42,14 +37,13 @@ def attached(system: System, orbitals: Matrices, energies: Float[Array, "spin n"
             return _coupling(eqx.combine(arrays, rest), orbitals, rotation)
 
         zero = jnp.zeros_like(orbitals)
-        _, forced = jax.jvp(lambda x: coupling(x, zero), (arrays,), (tangents[0],))
+        _, forced = jax.jvp(lambda x: coupling(x, zero), (arrays,), (change,))
         followed = _solve(lambda x: jax.jvp(lambda k: coupling(arrays, k), (zero,), (x,))[1], energies, system, -forced)
-        _, (energy, _, _) = jax.jvp(lambda x: at(x, zero), (arrays,), (tangents[0],))
-        _, (_, density, fock) = jax.jvp(at, (arrays, zero), (tangents[0], followed))
-        return plain, (energy, density, fock)
+        _, (energy, _, _) = jax.jvp(lambda x: at(x, zero), (arrays,), (change,))
+        _, (_, density, fock) = jax.jvp(at, (arrays, zero), (change, followed))
+        return energy, density, fock
 
-    stopped = jtu.tree_map(jax.lax.stop_gradient, (orbitals, energies, plain))
-    return values(arrays, *stopped)
+    return _attach(moved, system, orbitals, energies, plain)
 
 
 def attached_warm(
@@ -61,16 +55,9 @@ def attached_warm(
     $\\dot F = (1 - \\partial_F G)^{-1} \\, \\partial_s G \\, \\dot s$. The entropy $S$ at $T$ changes by
     $\\dot S = \\mathrm{tr}(F \\dot P) / T$, so that $E - T S$ is stationary.
     """
-    arrays, rest = eqx.partition(system, eqx.is_array)
 
-    @jax.custom_jvp
-    def values(arrays: Any, orbitals: Matrices, energies: Array, plain: Plain, entropy: Array) -> tuple[Plain, Array]:
-        del arrays, orbitals, energies
-        return plain, entropy
-
-    @values.defjvp
-    def _(primals: Any, tangents: Any) -> tuple[tuple[Plain, Array], tuple[Plain, Array]]:
-        arrays, orbitals, energies, plain, entropy = primals
+    def moved(change: Any, system: System, orbitals: Matrices, energies: Array) -> tuple[Plain, Array]:
+        arrays, rest = eqx.partition(system, eqx.is_array)
 
         def at(arrays: Any, fock: Matrices) -> tuple[Plain, Matrices, Matrices]:
             system = eqx.combine(arrays, rest)
@@ -81,18 +68,36 @@ def attached_warm(
             return (energy, density, found), occupied, dagger(basis) @ found @ basis
 
         fock = jax.vmap(jnp.diag)(energies)
-        _, forced = jax.jvp(lambda x: at(x, fock)[2], (arrays,), (tangents[0],))
+        _, forced = jax.jvp(lambda x: at(x, fock)[2], (arrays,), (change,))
         left = lx.FunctionLinearOperator(
             lambda x: x - jax.jvp(lambda f: at(arrays, f)[2], (fock,), (x,))[1], jax.eval_shape(lambda: forced)
         )
         solver = lx.GMRES(rtol=1e-10, atol=1e-12, max_steps=500, restart=50)
         followed = lx.linear_solve(left, forced, solver, throw=False).value
-        _, (out, moved, _) = jax.jvp(at, (arrays, fock), (tangents[0], followed))
-        colder = system.weight * jnp.sum(fock * moved) / eqx.combine(arrays, rest).temperature
-        return (plain, entropy), (out, colder)
+        _, (out, occupied, _) = jax.jvp(at, (arrays, fock), (change, followed))
+        assert system.temperature is not None
+        return out, system.weight * jnp.sum(fock * occupied) / system.temperature
 
-    stopped = jtu.tree_map(jax.lax.stop_gradient, (orbitals, energies, plain, entropy))
-    return values(arrays, *stopped)
+    return _attach(moved, system, orbitals, energies, (plain, entropy))
+
+
+def _attach(
+    moved: Callable[[Any, System, Matrices, Array], T], system: System, orbitals: Matrices, energies: Array, values: T
+) -> T:
+    """Values that have derivatives by the system alone: what they are `moved` by, given how its arrays change."""
+    arrays, rest = eqx.partition(system, eqx.is_array)
+
+    @jax.custom_jvp
+    def known(arrays: Any, orbitals: Matrices, energies: Array, values: T) -> T:
+        del arrays, orbitals, energies
+        return values
+
+    @known.defjvp
+    def _(primals: Any, tangents: Any) -> tuple[T, T]:
+        arrays, orbitals, energies, values = primals
+        return values, moved(tangents[0], eqx.combine(arrays, rest), orbitals, energies)
+
+    return known(arrays, *jtu.tree_map(jax.lax.stop_gradient, (orbitals, energies, values)))
 
 
 def _turned(system: System, orbitals: Matrices, rotation: Matrices) -> Matrices:

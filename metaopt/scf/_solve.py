@@ -173,10 +173,9 @@ def _conclude(
     result = RESULTS.where(loop.finite, result, RESULTS.diverged)
     result = RESULTS.where(smallest < DEPENDENT, RESULTS.dependent, result)
     plain = point.energy, operator.out_of(point.density), root @ point.fock @ root
-    entropy = jnp.zeros_like(point.energy)
     if system.temperature is None:
         orbitals, energies = semicanonical(point.fock, point.density, system.counts)
-        occupations = occupied(system.functions, system.counts)
+        occupations, entropy = occupied(system.functions, system.counts), jnp.zeros_like(point.energy)
         orbitals = operator.basis @ orbitals
         energy, density, fock = attached(system, orbitals, energies, plain)
     else:

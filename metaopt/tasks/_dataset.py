@@ -73,8 +73,3 @@ def _frozen(key: str, array: Any) -> np.ndarray:
         raise ValueError(f"`{key}` holds Python objects, but numbers were wanted. Convert it with `np.asarray` first.")
     copy.setflags(write=False)
     return copy
-
-
-def missing(package: str) -> ImportError:
-    """The error for an optional package that is not there."""
-    return ImportError(f'This family needs `{package}`. Install it with `pip install "metaopt[data]"`.', name=package)

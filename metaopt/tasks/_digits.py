@@ -7,9 +7,10 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from .._core import AbstractTaskFamily
+from .._core._extras import missing
 from ._classification import ClassificationTask, name_classes
 from ._common import Activation, Split, check_at_least, check_choice, check_sizes
-from ._dataset import Dataset, missing
+from ._dataset import Dataset
 from ._networks import AbstractNetwork, ConvolutionalNetwork, DenseNetwork
 
 
@@ -24,7 +25,7 @@ def digits(split: Split) -> Dataset:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise missing("scikit-learn") from error
+        raise missing("This family needs", "scikit-learn", "data") from error
     inputs, labels = load_digits(return_X_y=True)
     # The legacy generator: its stream is frozen, so the split is the same with every release of numpy.
     order = np.random.RandomState(0).permutation(len(labels))

@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from .._core import AbstractTaskFamily
+from .._core._extras import missing
 from ._classification import ClassificationTask, name_classes
 from ._common import Activation, Split, check_at_least, check_choice, check_sizes
-from ._dataset import Dataset, missing
+from ._dataset import Dataset
 from ._networks import DenseNetwork
 
 
@@ -32,7 +33,7 @@ def _generate() -> dict[str, np.ndarray]:
     try:
         from mnist1d.data import get_dataset_args, make_dataset
     except ImportError as error:
-        raise missing("mnist1d") from error
+        raise missing("This family needs", "mnist1d", "data") from error
     # It seeds the global generators of Python and numpy, which belong to the user.
     states = random.getstate(), np.random.get_state()
     try:

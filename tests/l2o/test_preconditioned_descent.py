@@ -44,19 +44,20 @@ def test_against_a_few_lines_of_numpy(getkey):
 
 
 def test_rates_can_be_learned():
-    from metaopt.meta import ConstantHorizon, MeanLogLoss, MetaProblem, Unrolled, meta_train
+    from metaopt.meta import ConstantHorizon, FinalLoss, MetaProblem, Unrolled, meta_train
     from metaopt.registry import adam
     from metaopt.schedules import Cosine
 
     family = Quadratics(4, condition=10.0, levels=2)
-    problem = MetaProblem(family, MeanLogLoss(floor=1e-6), ConstantHorizon(2), tasks=16)
+    # Zero after two steps. Its logarithm has no bottom there, so that where training ends would be chance.
+    problem = MetaProblem(family, FinalLoss(), ConstantHorizon(2), tasks=16)
     learner = metaopt.Learner(PreconditionedDescent(2, learning_rate=(0.3, 3.0)))
     result = meta_train(
-        learner, problem, estimator=Unrolled(), outer=Cosine(adam(0.05)), steps=400, key=jr.key(0), progress=False
+        learner, problem, estimator=Unrolled(), outer=Cosine(adam(0.1)), steps=1600, key=jr.key(0), progress=False
     )
     assert isinstance(result.learner.algorithm, PreconditionedDescent)
     rates = jnp.sort(jnp.exp(result.learner.algorithm.log_rates))
-    np.testing.assert_allclose(rates, [0.5, 5.0], rtol=0.3)
+    np.testing.assert_allclose(rates, [0.5, 5.0], rtol=0.2)
 
 
 def test_bad_arguments_are_told():
