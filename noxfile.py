@@ -1,6 +1,10 @@
 """Development tasks: `nox -s NAME` does on a laptop what continuous integration does."""
 
 import os
+import re
+import shutil
+import subprocess
+import tomllib
 from pathlib import Path
 
 import nox
@@ -14,12 +18,50 @@ nox.options.sessions = ["lint", "types", "tests"]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metaopt" / "xla"
 COMPILED = {"JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(CACHE)}
 
+FAST = ("pytest", "-n", "2", "-m", "not slow and not bench")
+
+
+def newest_python() -> str | None:
+    """The newest Python that metaopt supports and that runs here: on `PATH`, or kept by pyenv."""
+    kept = sorted(Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv", "versions").glob("3.*/bin/python"))
+    for version in ("3.13", "3.12"):
+        paths = [shutil.which(f"python{version}"), *[str(path) for path in kept if path.parts[-3].startswith(version)]]
+        for path in filter(None, paths):
+            # pyenv has a program of this name even for a version that it does not run.
+            if subprocess.run([path, "-c", "import ensurepip, venv"], capture_output=True).returncode == 0:
+                return path
+    return None
+
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the fast tests; arguments after `--` go to pytest."""
     session.install("-e", ".[dev,all]")
-    session.run("pytest", "-n", "2", "-m", "not slow and not bench", *session.posargs)
+    session.run(*FAST, *session.posargs)
+
+
+@nox.session(python=newest_python() or False)
+def newest(session: nox.Session) -> None:
+    """Run the fast tests with the newest Python found here, and with what pip finds newest for it."""
+    if session.python is False:
+        session.skip("neither Python 3.13 nor Python 3.12 runs here")
+    session.install("--upgrade", "--upgrade-strategy", "eager", "-e", ".[dev,all]")
+    session.run(*FAST, *session.posargs)
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """Run the fast tests with the lowest version of each dependency that `pyproject.toml` allows."""
+    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    bounds = [
+        *project["dependencies"],
+        *[bound for extra in ("data", "quantum", "physics", "plots", "checkpoint", "dev") for bound in extras[extra]],
+    ]
+    constraints = Path(session.create_tmp(), "lowest.txt")
+    constraints.write_text("\n".join(re.sub(r"(\[.*\])?>=", "==", bound) for bound in bounds))
+    session.install("--constraint", str(constraints.resolve()), "-e", ".[dev,all]")
+    session.run(*FAST, *session.posargs)
 
 
 @nox.session

@@ -1,5 +1,7 @@
 """Settings shared by all tests: many faked devices, strict promotion, checked shapes, a cache of compiled programs."""
 
+import contextlib
+import ctypes
 import gc
 import os
 import signal
@@ -54,18 +56,52 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 # time.
 gc.set_threshold(50_000, 20, 10)
 
-# A process may have 65530 memory mappings on Linux, and compilers crash beyond that. A compiled program has seven.
-_MAPPINGS = Path("/proc/self/maps")
+# A compiled program takes one to two megabytes, and seven memory mappings, of which a process may have 65530 on Linux.
+_MUCH_MEMORY, _MUCH_MORE = 1.3 * 2**30, 0.4 * 2**30
 _MANY_MAPPINGS = 25_000
+_kept = [0]
 
 
-@pytest.fixture(autouse=True, scope="module")
+def _memory() -> int:
+    """The bytes that this process holds, where that can be known."""
+    statistics = Path("/proc/self/statm")
+    return int(statistics.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statistics.exists() else 0
+
+
+def _mappings() -> int:
+    maps = Path("/proc/self/maps")
+    return maps.read_bytes().count(b"\n") if maps.exists() else 0
+
+
+@pytest.fixture(autouse=True)
 def _few_programs() -> Iterator[None]:
     """Forget compiled programs when there are many; those worth keeping come back from the cache on disk."""
     yield
-    if _MAPPINGS.exists() and _MAPPINGS.read_bytes().count(b"\n") > _MANY_MAPPINGS:
-        jax.clear_caches()
-        gc.collect()
+    # Tests of one module share programs: what stays after forgetting is no reason to forget again.
+    if _memory() > max(_MUCH_MEMORY, _kept[0] + _MUCH_MORE):
+        _forget()
+        _kept[0] = _memory()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_mappings() -> Iterator[None]:
+    yield
+    if _mappings() > _MANY_MAPPINGS:
+        _forget()
+
+
+def _forget() -> None:
+    jax.clear_caches()
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        # What was freed stays with the allocator of glibc otherwise.
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def pytest_report_header() -> str:
+    """What the tests run with: a pass is one of these versions."""
+    packages = ["jax", "jaxlib", "equinox", "optax", "jaxtyping", "beartype", "numpy", "tfp-nightly"]
+    return ", ".join(f"{package} {version(package)}" for package in packages)
 
 
 @pytest.fixture
