@@ -12,8 +12,8 @@ from metaopt.multiobjective import make_problem
 @pytest.mark.slow
 def test_evaluations_are_counted() -> None:
     found = _moo_front.counted(make_problem("bnh"), 4, 6)
-    # Points and trials of 6 steps, 5 rounds of 20 and one, and the front once more.
-    each = 2 * 6 + 1 + 5 * 21 + 1
+    # Points and trials of 6 steps, 5 rounds of 20 and one, and what begins and ends them.
+    each = 2 * 6 + 1 + 5 * 21 + 2
     assert found["gradients"] == 4 * each and found["values"] == 4
     assert found["constraints"] > found["gradients"]
 
