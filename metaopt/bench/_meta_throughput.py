@@ -148,7 +148,7 @@ def run(*, full: bool = False) -> Report:
                 budget=work,
                 rival=Rival("opifex", work, peers[0]["version"]),
                 compile_seconds=compiling,
-                left_out="learned_optimization; the peer on one device per core, as it has no such option; GPUs",
+                left_out="learned_optimization; the peer with one device per core; GPUs",
             )
         )
     configuration = (

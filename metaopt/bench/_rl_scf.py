@@ -169,7 +169,7 @@ def _run(trained: Any, tested: Any, updates: int, seeds: list[int]) -> Report:
     fixed = found["unseen", static]
     work = f"until convergence, at most {_CYCLES} cycles"
     rival = Rival("the default accelerator", Budget(work=work))
-    trained = updates * agent.environments * agent.rollout
+    decisions = updates * agent.environments * agent.rollout
     left_out = "time: a cycle with a model takes several times as long; a fifth ends higher in energy"
     claims = [
         Claim(
@@ -177,7 +177,7 @@ def _run(trained: Any, tested: Any, updates: int, seeds: list[int]) -> Report:
             statistics.median(ratios),
             f"over the default's, less is better; median of {spread}; the stronger rival is `{static}`, always: "
             f"{fixed['ratio']:.3g}",
-            budget=Budget(work=work, environment_steps=trained),
+            budget=Budget(work=work, environment_steps=decisions),
             rival=rival,
             unequal="ours is trained before on other molecules",
             left_out=left_out,

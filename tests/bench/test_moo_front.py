@@ -20,12 +20,14 @@ def test_evaluations_are_counted() -> None:
 
 def test_claims_say_what_both_sides_spend(monkeypatch: pytest.MonkeyPatch) -> None:
     def measured(_: object, script: str, name: str, *rivals: object, **options: object) -> dict[str, object]:
-        del script, name, options
+        del script, options
         names = [rival for rival in rivals if str(rival).startswith("nsga")]
-        shared = {"fronts": {n: [[[0.5, 0.5]]] * 3 for n in names}, "cpu_seconds": {n: [2.0] * 3 for n in names}}
+        ideal = make_problem(name).ideal
+        assert ideal is not None
+        shared = {"fronts": {n: [[ideal.tolist()]] * 3 for n in names}, "cpu_seconds": {n: [2.0] * 3 for n in names}}
         return shared | {"evaluations": {n: [25_000, 25_091] for n in names}, "pymoo": "0.6"}
 
-    ours = {"volume": 0.9, "worst": 0.8, "seconds": 0.1, "cold": 4.1, "feasible": 1.0}
+    ours = {"volume": 2.0, "worst": 2.0, "seconds": 0.1, "cold": 4.1, "feasible": 1.0}
     monkeypatch.setattr(_moo_front, "_ours", lambda *_: ours)
     monkeypatch.setattr(_moo_front, "counted", lambda *_: {"values": 0, "gradients": 7080, "constraints": 7080})
     monkeypatch.setattr(_moo_front._peers, "run", measured)
