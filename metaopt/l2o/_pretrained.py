@@ -21,9 +21,9 @@ def pretrained(name: str = "general", *, warmup: float = 0.03) -> AbstractAlgori
     - `"small"`: the same without products of matrices, for a step that costs little more than Adam's.
 
     Both plan ahead: the drivers tell them how many steps there will be; in a loop of your own it is
-    [`metaopt.with_horizon`][]. Both were made by `python -m metaopt run pretrain-general` and `pretrain-small`, on small
-    networks without norms and residual paths. On tasks unlike these they may fail (`"general"` ends at chance on a
-    residual convolutional network with affine norms): try them beside a tuned optimizer first.
+    [`metaopt.with_horizon`][]. Both were made by `python -m metaopt run pretrain-general` and `pretrain-small`, on
+    small networks without norms and residual paths. On tasks unlike these they may fail (`"general"` ends at chance on
+    a residual convolutional network with affine norms): try them beside a tuned optimizer first.
 
     **Arguments:**
 

@@ -44,9 +44,9 @@ class FunctionApproximation(AbstractEnvironment[_TraceState]):
     and what was played last, -1 at the start.
 
     Returns are not those of DACBench 0.5.6, which has another reward,
-    $\operatorname{mean}_i e^{-w_i |f_i(t) - x_i|}$, rescaled to a range that can be chosen, observes the remaining steps,
-    $a$ and $b$ as they are, and draws from files of instances. In that of one sigmoid, $a$ has mean 3.9 and deviation
-    2.0, and $b$ 1.8 and 3.9. Give these as `instances` to trace the same functions.
+    $\operatorname{mean}_i e^{-w_i |f_i(t) - x_i|}$, rescaled to a range that can be chosen, observes the remaining
+    steps, $a$ and $b$ as they are, and draws from files of instances. In that of one sigmoid, $a$ has mean 3.9 and
+    deviation 2.0, and $b$ 1.8 and 3.9. Give these as `instances` to trace the same functions.
 
     ??? cite "Reference"
 

@@ -17,7 +17,7 @@ FILES = {
     "metaopt/__init__.py": "from .rules import Other as Other\n",
     "metaopt/bench/__init__.py": "",
     "metaopt/bench/base.py": "SHARED = 1\n",
-    "metaopt/bench/_x.py": "from ..rules import Good as G\nfrom .base import SHARED\nfrom ._y import *\nS = 'peer.py'\n",
+    "metaopt/bench/_x.py": "from ..rules import Good\nfrom .base import SHARED\nfrom ._y import *\nS = 'peer.py'\n",
     "metaopt/bench/_y.py": "def helper():\n    from ..tasks._easy import task\n    return find('fast'), task\n",
     "metaopt/bench/peers/peer.py": "print(1)\n",
     "metaopt/rules/__init__.py": "from ._good import Good as Good\nfrom ._other import Other as Other\n",
