@@ -1,2 +1,2 @@
 from ._table import BENCHMARKS as BENCHMARKS
-from .base import Benchmark as Benchmark, Claim as Claim, Report as Report
+from .base import Benchmark as Benchmark, Budget as Budget, Claim as Claim, Report as Report, Rival as Rival

@@ -32,7 +32,7 @@ from ..meta import (
 )
 from ..tasks import Generated, ReducedBatch, Reparametrized, Rescaled
 from ._l2o import Setup, clipped_adam, digits_setup, spread
-from .base import Claim, Report
+from .base import Budget, Claim, Report, Rival
 
 
 BASE = "base"
@@ -215,25 +215,43 @@ def rows(
     return found
 
 
+def _against(rival: str, place: str, ours: Variant, theirs: Variant | None) -> dict[str, Any]:
+    """What both sides may spend: steps on each task of a place, and those of meta-training."""
+    work, name = f"as many steps on {place}", f"the best {ADAM}, tuned" if rival == ADAM else f"{rival}"
+    before = None if theirs is None else theirs.inner_steps
+    why = "ours is meta-trained before" if theirs is None else "meta-steps of whole episodes are rounded"
+    return {
+        "budget": Budget(work=work, before=ours.inner_steps),
+        "rival": Rival(name, Budget(work=work, before=before)),
+        "unequal": "" if before == ours.inner_steps else why,
+        "left_out": "combinations of choices; longer meta-training; differentiated steps cost more",
+    }
+
+
 def claims(tried: Sequence[Variant], places: Mapping[str, Finals]) -> list[Claim]:
     """The best variant of each place, what each factor changes in the first one, and what another seed changes."""
     found = []
     for place, finals in places.items():
         best = min((v.name for v in tried), key=lambda name: -float(np.median(ratio(finals, BASE, name))))
         ratios = ratio(finals, BASE, best)
-        found.append(Claim(_id("best over base", place, places), float(np.median(ratios)), f"{best}; {spread(ratios)}"))
+        by_name = {v.name: v for v in tried}
+        terms, name = _against(BASE, place, by_name[best], by_name[BASE]), _id("best over base", place, places)
+        found.append(Claim(name, float(np.median(ratios)), f"{best}; {spread(ratios)}", **terms))
         for other in (UNTRAINED, ADAM):
             ratios = ratio(finals, other, BASE)
             name = _id(f"{other} over base", place, places)
-            found.append(Claim(name, float(np.median(ratios)), spread(ratios)))
+            terms = _against(other, place, by_name[BASE], None)
+            found.append(Claim(name, float(np.median(ratios)), spread(ratios), **terms))
     first = next(iter(places.values()))
     medians = {v.name: float(np.median(ratio(first, v.name, BASE))) for v in tried}
     for factor in dict.fromkeys(v.factor for v in tried if v.factor != BASE):
         own = sorted([BASE, *(v.name for v in tried if v.factor == factor)], key=medians.__getitem__)
         value = medians[own[-1]] / medians[own[0]]
-        found.append(Claim(f"spread_of_{factor}", value, f"worst over best: {own[-1]} over {own[0]}"))
+        note = f"worst over best: {own[-1]} over {own[0]}"
+        found.append(Claim(f"spread_of_{factor}", value, note, rival=None))
     seeds = float(np.max(first[BASE]) / np.min(first[BASE]))
-    return [*found, Claim("spread_of_seeds", seeds, f"{BASE}, worst seed over best; tasks differ with the seed, too")]
+    note = f"{BASE}, worst seed over best; tasks differ with the seed, too"
+    return [*found, Claim("spread_of_seeds", seeds, note, rival=None)]
 
 
 def _id(what: str, place: str, places: Mapping[str, Finals]) -> str:

@@ -122,9 +122,11 @@ def run(*, full: bool = False) -> Report:
         )
         if isinstance(estimator, PES):
             claims.append(
-                Claim(f"pes_bias_z_trunc{truncation}", z, f"bias {bias:+.2g} with standard error {error:.2g}")
+                Claim(
+                    f"pes_bias_z_trunc{truncation}", z, f"bias {bias:+.2g} with standard error {error:.2g}", rival=None
+                )
             )
-    claims.append(Claim("nan_count", float(nonfinite), f"of {len(cases) * replicates * 4} averages"))
+    claims.append(Claim("nan_count", float(nonfinite), f"of {len(cases) * replicates * 4} averages", rival=None))
     notes = [f"Problem: x^2/2 from x = 1, rate {_RATE}, {_HORIZON} steps, mean loss; perturbation {_STD}."]
     if full:
         peer, note = _peer_rows(truth)

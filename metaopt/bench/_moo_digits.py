@@ -15,12 +15,15 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..evaluate import plot_fronts
 from ..multiobjective import hypervolume, nondominated, pareto_front, preferences
 from ..tasks._digits import digits
-from .base import Claim, Report
+from .base import Budget, Claim, Report, Rival
 
 
 _HIDDEN, _COUNT = 16, 50
 # Networks cannot be mixed variable by variable, so there is one long ascent.
 _STEPS, _ROUNDS, _ROUND_STEPS, _RATE = 10, 1, 446, 0.15
+# Of each member: a step of the first stage evaluates points and trials.
+_EVALUATIONS = 2 * _STEPS + _ROUNDS * (_ROUND_STEPS + 1) + 1
+_SWEPT_RATES = (1e-2, 3e-2, 1e-1)
 # Weights smaller than this count as gone, softly.
 _SMALL = 0.02
 _IDEAL, _NADIR = (0.0, 0.0, 0.0), (2.4, 1.0, 1.0)
@@ -99,12 +102,10 @@ def fronts(seed: int) -> tuple[Float[Array, "n 3"], Float[Array, "n 3"], dict[st
     start = time.process_time()
     ours = jax.block_until_ready(solve(jr.key(seed))).values
     cost = time.process_time() - start
-    # A step of the first stage evaluates points and trials.
-    steps = 2 * _STEPS + _ROUNDS * (_ROUND_STEPS + 1) + 1
     swept = {}
     start = time.process_time()
-    for rate in (1e-2, 3e-2, 1e-1):
-        swept[rate] = jax.block_until_ready(_sweep(objectives, rate, steps)(jr.key(seed)))
+    for rate in _SWEPT_RATES:
+        swept[rate] = jax.block_until_ready(_sweep(objectives, rate, _EVALUATIONS)(jr.key(seed)))
     sweep_cost = (time.process_time() - start) / len(swept)
     best = max(swept, key=lambda rate: _relative(swept[rate]))
     row = {
@@ -140,4 +141,10 @@ def run(*, full: bool = False) -> Report:
         f"median of {len(seeds)} seeds, {min(ratios):.4g} to {max(ratios):.4g}; the sweep has the best of three rates, "
         "and the same evaluations per rate"
     )
-    return Report(seeds, rows, [Claim("hypervolume_vs_weight_sweep", statistics.median(ratios), note)])
+    terms: dict[str, Any] = {
+        "budget": Budget(gradients=_COUNT * _EVALUATIONS),
+        "rival": Rival("a sweep of 50 weights by Adam", Budget(gradients=_COUNT * _EVALUATIONS * len(_SWEPT_RATES))),
+        "unequal": "the rival has all of it for each of three rates, of which the best by the figure itself counts",
+        "left_out": "other scalarizations, pruning methods, accuracy on unseen images; settings are those of seed 0",
+    }
+    return Report(seeds, rows, [Claim("hypervolume_vs_weight_sweep", statistics.median(ratios), note, **terms)])

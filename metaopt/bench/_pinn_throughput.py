@@ -15,7 +15,7 @@ from ..evaluate import BASELINES
 from ..physics import PINN, Box, Dirichlet, Perceptron, Poisson
 from . import _peers
 from ._timing import on_one_core, timed
-from .base import Claim, Report
+from .base import Budget, Claim, Report, Rival
 
 
 _INTERIOR, _BOUNDARY, _WIDTH, _DEPTH = 2000, 200, 50, 4
@@ -91,7 +91,9 @@ def run(*, full: bool = False) -> Report:
         )
         each = [peer["cpu_ms"] / times[0] for peer, times in zip(found, ours, strict=False)]
         note = f"{other:.3g} against {cpu:.3g} CPU-ms; {min(each):.3g} to {max(each):.3g} in single rounds"
-        claims.append(Claim(f"cpu_vs_{name.lower()}", other / cpu, note))
+        work = Budget(work=f"an iteration of Adam, {_INTERIOR} + {_BOUNDARY} points, {_DEPTH} x {_WIDTH} tanh")
+        rival, left_out = Rival(name, work, found[0]["version"]), "compiling; GPUs; other equations and networks"
+        claims.append(Claim(f"cpu_vs_{name.lower()}", other / cpu, note, budget=work, rival=rival, left_out=left_out))
     notes.append(
         f"Poisson's equation in the unit square, {_INTERIOR} + {_BOUNDARY} points, {_DEPTH} x {_WIDTH} tanh, Adam, "
         f"single precision. Medians of {rounds} rounds of {blocks} x {iterations} iterations, each process on one core."

@@ -52,4 +52,4 @@ def _run(names: tuple[str, ...], grid: int) -> Report:
             )
         jax.clear_caches()
     note = f"{count} energies, PySCF {importlib.import_module('pyscf').__version__}; infinite if one did not converge"
-    return Report([0], rows, [Claim("max_abs_error_hartree", worst, note)])
+    return Report([0], rows, [Claim("max_abs_error_hartree", worst, note, rival=None)])

@@ -26,7 +26,7 @@ from ..scf import (
     solve,
 )
 from ._molecules import MOLECULES, MolecularCase, lowest_known
-from .base import Claim, Report
+from .base import Budget, Claim, Report, Rival
 
 
 _CYCLES = 200
@@ -91,6 +91,7 @@ def run(*, full: bool = False) -> Report:
 def _run(accelerators: dict[str, AbstractAccelerator[Any]]) -> Report:
     version = importlib.import_module("pyscf").__version__
     rows, excesses, ours_builds, their_builds, converged, lowest = [], [], 0, 0, 0, 0
+    pairs: list[tuple[int, int]] = []
     for name, case in MOLECULES.items():
         done, builds, energy = pyscf_cdiis(case)
         system = case.system()
@@ -100,6 +101,7 @@ def _run(accelerators: dict[str, AbstractAccelerator[Any]]) -> Report:
         bottom = lowest_known(name, [energy, float(ours.energy), end])
         converged += _converged(ours)
         ours_builds, their_builds = ours_builds + int(ours.fock_builds), their_builds + builds
+        pairs.append((int(ours.fock_builds), builds))
         excesses.append(float(ours.energy) - energy if done else -np.inf)
         reached = _converged(followed.solution) and end < bottom + _APART
         lowest += reached
@@ -118,11 +120,28 @@ def _run(accelerators: dict[str, AbstractAccelerator[Any]]) -> Report:
         jax.clear_caches()
     count = len(MOLECULES)
     note = f"{ours_builds} builds against {their_builds}, PySCF {version}, CDIIS(8) from its default guess"
+    work = "until the energy changes by 1e-9 hartree and the gradient is 1e-5"
+    rival = Rival("PySCF's CDIIS of 8, its guess", Budget(work=f"{work}, and a build to check"), version)
+    terms: dict[str, Any] = {"budget": Budget(work=work), "rival": rival}
+    left_out = "a rival with ADIIS; time: for 114 to 180 functions a calculation took 2.5 to 5 times PySCF's"
     claims = [
-        Claim("converged", float(converged), f"of {count}, with the default accelerator and guess"),
-        Claim("fock_builds_vs_pyscf_cdiis", ours_builds / their_builds, note),
-        Claim("max_energy_excess", float(np.max(excesses)), "hartree, over PySCF's energy; lower ones are fine"),
-        Claim("lowest_with_following", float(lowest), f"of {count} within {_APART:g} of the lowest energy known"),
+        Claim("converged", float(converged), f"of {count}, with the default accelerator and guess", rival=None),
+        Claim(
+            "fock_builds_vs_pyscf_cdiis",
+            ours_builds / their_builds,
+            note,
+            **terms,
+            unequal="PySCF builds once more at the end, to check, which is counted; see the next figure",
+            left_out=left_out,
+        ),
+        _without_the_check(pairs, work, version, left_out),
+        Claim("max_energy_excess", float(np.max(excesses)), "hartree, over PySCF's; lower ones are fine", rival=None),
+        Claim(
+            "lowest_with_following",
+            float(lowest),
+            f"of {count} within {_APART:g} of the lowest energy known",
+            rival=None,
+        ),
     ]
     notes = [
         "Fock builds, that of the guess and hidden ones included; `-` after those of a calculation that did not "
@@ -130,6 +149,18 @@ def _run(accelerators: dict[str, AbstractAccelerator[Any]]) -> Report:
         "stability and descents. Both stop at a change of the energy of 1e-9 and a gradient of 1e-5 hartree.",
     ]
     return Report([0], rows, claims, notes)
+
+
+def _without_the_check(pairs: list[tuple[int, int]], work: str, version: str, left_out: str) -> Claim:
+    """Builds over PySCF's without its last one, with and without the molecule that saves the most."""
+    fair = [(ours, theirs - 1) for ours, theirs in pairs]
+    totals = np.sum(fair, axis=0)
+    rest = totals - max(fair, key=lambda pair: pair[1] - pair[0])
+    alone = rest[0] / rest[1] if rest[1] else float("nan")
+    note = f"{totals[0]} builds against {totals[1]}; {alone:.3g} without the molecule that saves the most"
+    own = Budget(work=work)
+    rival = Rival("PySCF's CDIIS of 8, its guess, without the build to check", own, version)
+    return Claim("fock_builds_without_check", totals[0] / totals[1], note, budget=own, rival=rival, left_out=left_out)
 
 
 def _text(converged: bool, builds: int, energy: float, bottom: float) -> str:

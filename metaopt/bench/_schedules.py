@@ -38,7 +38,7 @@ from ..schedules import (
 )
 from ..tasks import DigitsMLP, Quadratics, Rosenbrock, Sinusoids, SparseCoding, TeacherStudent
 from ._timing import on_one_core
-from .base import Claim, Report
+from .base import Budget, Claim, Report, Rival, release
 
 
 _STEPS, _TASKS = 200, 16
@@ -227,9 +227,29 @@ def run(*, full: bool = False) -> Report:
     for row in rows:
         row["within 5%"] = close[row["method"]]
     winner = max(close, key=lambda name: close[name])
+    step = Budget(work=f"a training step of 1e6 parameters, {_BATCH} examples")
     claims = [
-        Claim("tasks_within_5pct", float(close[winner]), f"of {len(_families())}, by {winner} as it comes"),
-        Claim("monitor_overhead_percent", 100 * share, f"{1e3 * without:.2f} and {1e3 * watched:.2f} ms of CPU time"),
+        Claim(
+            "tasks_within_5pct",
+            float(close[winner]),
+            f"of {len(_families())}, by {winner} as it comes",
+            budget=Budget(gradients=_STEPS),
+            rival=Rival(
+                "Adam with the best constant rate of each task",
+                Budget(gradients=_STEPS, before=len(_RATES) * _TASKS * len(seeds) * _STEPS),
+                release("optax"),
+            ),
+            unequal="the rival's rate is chosen on the tasks that are measured; the best of many rules counts for us",
+            left_out=f"runs but of {_STEPS} steps; other tasks, of which one was 1040 times worse; schedules",
+        ),
+        Claim(
+            "monitor_overhead_percent",
+            100 * share,
+            f"{1e3 * without:.2f} and {1e3 * watched:.2f} ms of CPU time",
+            budget=step,
+            rival=Rival("the same step without a monitor", step),
+            left_out="smaller networks and batches, where it takes a larger share",
+        ),
     ]
     text = (
         f"Geometric means of final losses over {_TASKS} tasks after {_STEPS} steps, over that of Adam with the best of "

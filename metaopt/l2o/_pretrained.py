@@ -15,13 +15,15 @@ _NAMES = ("general", "small")
 
 
 def pretrained(name: str = "general", *, warmup: float = 0.03) -> AbstractAlgorithm[Any, Any, Any]:
-    """Load a learned optimizer whose weights come with metaopt: ready for tasks of your own, without tuning.
+    """Load a learned optimizer whose weights come with metaopt, and which needs no tuning.
 
     - `"general"`: a [`metaopt.l2o.RecurrentController`][] that orthogonalizes the steps of matrices.
     - `"small"`: the same without products of matrices, for a step that costs little more than Adam's.
 
     Both plan ahead: the drivers tell them how many steps there will be; in a loop of your own it is
-    [`metaopt.with_horizon`][]. Both were made by `python -m metaopt run pretrain-general` and `pretrain-small`.
+    [`metaopt.with_horizon`][]. Both were made by `python -m metaopt run pretrain-general` and `pretrain-small`, on
+    small networks without norms and residual paths. On tasks unlike these they may fail (`"general"` ends at chance on
+    a residual convolutional network with affine norms): try them beside a tuned optimizer first.
 
     **Arguments:**
 

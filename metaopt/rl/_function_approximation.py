@@ -43,8 +43,10 @@ class FunctionApproximation(AbstractEnvironment[_TraceState]):
     holds the remaining share of the budget, for each dimension $a / 2$, $b / T$ and, if there are several kinds, that;
     and what was played last, -1 at the start.
 
-    These are the rewards that are described for DACBench. Its release 0.5.6 multiplies the distances themselves, which
-    rewards to be far away, and has slope and shift exchanged in the instances of its sigmoids; neither is done here.
+    Returns are not those of DACBench 0.5.6, which has another reward,
+    $\operatorname{mean}_i e^{-w_i |f_i(t) - x_i|}$, rescaled to a range that can be chosen, observes the remaining
+    steps, $a$ and $b$ as they are, and draws from files of instances. In that of one sigmoid, $a$ has mean 3.9 and
+    deviation 2.0, and $b$ 1.8 and 3.9. Give these as `instances` to trace the same functions.
 
     ??? cite "Reference"
 
@@ -187,7 +189,10 @@ class FunctionApproximation(AbstractEnvironment[_TraceState]):
 
 
 def sigmoid(dimensions: int = 1, values: int = 3, horizon: int = 10, slope: float = 2.0) -> FunctionApproximation:
-    r"""Trace sigmoids with shifts drawn from $N(T / 2, T / 4)$ and uniform slopes: `Sigmoid` of DACBench.
+    r"""Trace sigmoids with shifts drawn from $N(T / 2, T / 4)$ and uniform slopes, as in the paper.
+
+    DACBench 0.5.6 has another reward and other instances: see
+    [`FunctionApproximation`][metaopt.rl.FunctionApproximation].
 
     **Arguments:**
 

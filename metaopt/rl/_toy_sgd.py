@@ -21,7 +21,7 @@ class _ToyState(eqx.Module):
 
 
 class ToySGD(AbstractEnvironment[_ToyState]):
-    r"""Set the learning rate and the momentum of gradient descent on random parabolas: `ToySGD` of DACBench.
+    r"""Set the learning rate and the momentum of gradient descent on random parabolas.
 
     The action is $(\log_{10} \alpha, \log_{10} \beta) \in [-10, 0]^2$, and with
     $f(x) = c_2 x^2 + c_1 x + c_0$ a step is
@@ -33,8 +33,9 @@ class ToySGD(AbstractEnvironment[_ToyState]):
     `-high` and `high`, and $x_0$ between -5 and 5. The observation holds the remaining share of the budget,
     $\mathrm{arsinh}\, g$, and the last action over 10.
 
-    The minimum is the true one, where releases of DACBench take a formula in which coefficients are exchanged. The
-    regret is taken to be at least $10^{-12}$.
+    The regret is taken to be at least $10^{-12}$. The task is the one that is described for `ToySGD` of DACBench, and
+    not what its release 0.5.6 runs: there, the default instances are straight lines $a + b x$, which have no minimum,
+    with $|f(x) - f(-b / 2 a)|$ for a regret; and 16 starting points make one episode.
 
     ??? cite "Reference"
 

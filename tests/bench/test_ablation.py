@@ -51,6 +51,10 @@ def test_the_best_is_that_with_the_highest_median_of_paired_ratios(tried):
     assert found["best_over_base_on_waves"].value == pytest.approx(2)
     assert found["best_over_base_on_waves"].note.startswith("curriculum;")
     assert found["untrained_over_base"].value == pytest.approx(2)
+    # Variants are compared at one budget; what is not meta-trained is not.
+    same, other = found["best_over_base"], found["adam_over_base"]
+    assert same.rival is not None and same.budget == same.rival.budget and not same.unequal
+    assert other.rival is not None and other.budget != other.rival.budget and other.unequal
     assert found["adam_over_base_at_600_steps"].value == pytest.approx(3)
     assert found["spread_of_seeds"].value == pytest.approx(1.5)
     # The worst median over the best: 0.2 / 0.02 over 0.5.

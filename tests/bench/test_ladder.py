@@ -9,7 +9,9 @@ from metaopt.tasks import Quadratics
 
 def test_claims_take_the_middle_or_the_worst_family():
     found = {"a": np.asarray([9.0, 10.0, 11.0]), "b": np.asarray([0.0, 1.0, 5.0]), "c": np.asarray([3.0, 3.0, 3.0])}
-    middle, worst = claim("x", found), claim("x", found, worst=True)
+    terms = {name: {"rival": None, "left_out": name} for name in found}
+    middle, worst = claim("x", found, terms), claim("x", found, terms, worst=True)
+    assert (middle.left_out, worst.left_out) == ("c", "b")
     assert (middle.value, worst.value) == (3.0, 1.0)
     assert "the middle one, c: 3 to 3 over seeds" in middle.note and "the worst, b: 0 to 5" in worst.note
 

@@ -51,7 +51,7 @@ def test_steps_are_those_of_a_search_without_shortcuts(name):
 @pytest.mark.slow
 def test_trained_rules_are_kept(monkeypatch):
     recipe = _sparse._Recipe(lambda a: ALISTA(a, 2), 0.03, 0.0, 2)
-    monkeypatch.setattr(_sparse, "_RECIPES", {"ALISTA": recipe})
+    monkeypatch.setattr(_sparse, "RECIPES", {"ALISTA": recipe})
     rule, seconds = _sparse.trained_rule("ALISTA", FAMILY, 0)
     assert seconds > 0 and not eqx.tree_equal(rule.layers, ALISTA(FAMILY.dictionary, 2).layers)
 
@@ -62,13 +62,13 @@ def test_trained_rules_are_kept(monkeypatch):
     again, same = _sparse.trained_rule("ALISTA", FAMILY, 0)
     assert eqx.tree_equal(again, rule) and same == seconds
     for other in (dataclasses.replace(recipe, steps=3), dataclasses.replace(recipe, make=lambda a: ALISTA(a, 2, 0.2))):
-        monkeypatch.setattr(_sparse, "_RECIPES", {"ALISTA": other})
+        monkeypatch.setattr(_sparse, "RECIPES", {"ALISTA": other})
         with pytest.raises(AssertionError, match="trained again"):
             _sparse.trained_rule("ALISTA", FAMILY, 0)
 
 
 def test_claims_say_what_was_measured():
-    names = list(_sparse._RECIPES)
+    names = list(_sparse.RECIPES)
     last = {name: np.full((1, 2), -20.0 - 10 * i) for i, name in enumerate(names)}
     steps = {
         "ISTA": np.asarray([[160, 320]] * (len(names) - 1) + [[np.inf, 300]]),

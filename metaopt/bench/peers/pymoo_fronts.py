@@ -50,8 +50,9 @@ def main() -> None:
     options = parser.parse_args()
     fronts: dict = {}
     seconds: dict = {}
+    evaluations: dict = {}
     for name in options.algorithms:
-        fronts[name], seconds[name] = [], []
+        fronts[name], seconds[name], evaluations[name] = [], [], []
         for seed in range(options.seeds):
             start = time.process_time()
             found = minimize(
@@ -62,10 +63,13 @@ def main() -> None:
                 verbose=False,
             )
             seconds[name].append(time.process_time() - start)
+            evaluations[name].append(found.algorithm.evaluator.n_eval)
             population = found.pop
             feasible = np.asarray(population.get("CV")).reshape(-1) <= 0
             fronts[name].append(np.asarray(population.get("F"))[feasible].tolist())
-    print(json.dumps({"pymoo": pymoo.__version__, "fronts": fronts, "cpu_seconds": seconds}))
+    print(
+        json.dumps({"pymoo": pymoo.__version__, "fronts": fronts, "cpu_seconds": seconds, "evaluations": evaluations})
+    )
 
 
 if __name__ == "__main__":

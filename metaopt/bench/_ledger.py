@@ -1,0 +1,294 @@
+"""The ledger of claims: its rows from reports, and which of its rows are older than the code that they measure.
+
+In a clone, from its root:
+
+    python -m metaopt.bench._ledger                 # which rows are older than their code
+    python -m metaopt.bench._ledger --write         # and mark them in the ledger
+    python -m metaopt.bench._ledger --rows FILE...  # reports of `python -m metaopt bench NAME --json FILE` as rows
+"""
+
+import argparse
+import ast
+import dataclasses
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..evaluate import report
+from ._table import BENCHMARKS
+from .base import Budget, Claim, Rival
+
+
+LEDGER = Path("docs", "benchmarks.md")
+CODE, BENCH = "†", "‡"
+_PACKAGE = "metaopt"
+_SECTION = re.compile(r"^### (\S+)$", re.MULTILINE)
+_MEASURED = re.compile(rf"(20\d\d-\d\d-\d\d, (?:commit |about )?)([0-9a-f]{{7,40}})\b(?: [{CODE}{BENCH}]\d*)?")
+# What belongs to all benches, and not to what one of them measures.
+_SHARED = {"__init__.py", "_ledger.py", "_peers.py", "_table.py", "_timing.py", "base.py"}
+
+
+# Rows.
+
+
+def claim_of(data: Mapping[str, Any]) -> Claim:
+    """A claim from its form in a report."""
+    given = dict(data)
+    budget, rival = given.pop("budget", None), given.pop("rival", None)
+    return Claim(
+        **given,
+        budget=None if budget is None else Budget(**budget),
+        rival=None if rival is None else Rival(**rival | {"budget": Budget(**rival["budget"])}),
+    )
+
+
+def rows(data: Mapping[str, Any]) -> str:
+    """The claims of a report as a table of the ledger, with what belongs to each figure."""
+    commit = data.get("commit") or "no commit"
+    seeds = len(data["seeds"])
+    lines: list[dict[str, str]] = []
+    for claim in map(claim_of, data["claims"]):
+        figure = {"claim": claim.id, "figure": f"**{claim.value:.4g}**", "note": claim.note}
+        lines.append(figure | claim.terms() | {"seeds": str(seeds), "commit": commit})
+    if not lines:
+        return ""
+    header = list(lines[0])
+    table = [header, ["---"] * len(header), *([_escaped(line[name]) for name in header] for line in lines)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in table)
+
+
+def _escaped(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+# What a bench measures.
+
+
+class Sources:
+    """The modules of a source tree, and which of them a module needs.
+
+    Names are followed through the folders that export them, so that `from ..scf import solve` needs the file of
+    `solve` and not all of the folder.
+    """
+
+    def __init__(self, root: Path):
+        self.root = root
+        self._trees: dict[str, ast.Module] = {}
+
+    def _tree(self, path: str) -> ast.Module:
+        if path not in self._trees:
+            self._trees[path] = ast.parse((self.root / path).read_text(encoding="utf-8"))
+        return self._trees[path]
+
+    def _file(self, parts: tuple[str, ...]) -> str | None:
+        for path in ("/".join(parts) + ".py", "/".join((*parts, "__init__.py"))):
+            if (self.root / path).is_file():
+                return path
+        return None
+
+    def _exported(self, parts: tuple[str, ...], name: str) -> Iterator[str]:
+        """Where a name comes from that is imported from a module or a folder."""
+        path = self._file((*parts, name)) or self._file(parts)
+        if path is None:
+            return
+        if not path.endswith("/__init__.py"):
+            yield path
+            return
+        package = tuple(path.split("/")[:-1])
+        for module, imported, known in _imports(self._tree(path), package):
+            if known == name:
+                yield from self._exported(module, imported)
+
+    def _direct(self, path: str) -> Iterator[str]:
+        parts = tuple(path.split("/"))
+        tree = self._tree(path)
+        for module, imported, _ in _imports(tree, parts[:-1]):
+            if module[:1] == (_PACKAGE,):
+                yield from self._exported(module, imported)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                # A script of a peer, or what a fresh interpreter imports.
+                peer = "/".join((*parts[:-1], "peers", node.value))
+                if node.value.endswith(".py") and "\n" not in node.value and (self.root / peer).is_file():
+                    yield peer
+                if node.value == f"import {_PACKAGE}":
+                    yield f"{_PACKAGE}/__init__.py"
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "find" and node.args:
+                # A backend, by its name.
+                name = node.args[0].value if isinstance(node.args[0], ast.Constant) else None
+                folder = self.root / "backends" / f"{_PACKAGE}_backends"
+                for found in (*folder.glob(f"{name}/**/*"), *folder.glob(f"_{name}*"), *folder.glob(f"{name}.py")):
+                    if found.suffix in (".py", ".cc", ".h"):
+                        yield found.relative_to(self.root).as_posix()
+
+    def needed(self, path: str) -> set[str]:
+        """All files that a module needs, itself included."""
+        found, ahead = set[str](), [path]
+        while ahead:
+            at = ahead.pop()
+            if at in found:
+                continue
+            found.add(at)
+            if at.endswith(".py") and not at.startswith("backends/"):
+                ahead += self._direct(at)
+        return found
+
+
+def _imports(tree: ast.Module, package: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """Module, name and the name that it is known by, of what is imported from somewhere, at any depth."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = (*base, *(node.module.split(".") if node.module else ()))
+            for alias in node.names:
+                yield module, alias.name, alias.asname or alias.name
+
+
+# Which rows are older.
+
+
+@dataclasses.dataclass(frozen=True)
+class Age:
+    """What has changed since a commit at which a bench was run: files of the library, and of the bench itself."""
+
+    bench: str
+    commit: str
+    code: list[str]
+    own: list[str]
+
+    @property
+    def mark(self) -> str:
+        """What stands behind the commit: how many files of the library changed, or that the bench itself did."""
+        return f"{CODE}{len(self.code)}" if self.code else BENCH if self.own else ""
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _meaning(path: str, text: str) -> str:
+    """A file without what does not change what it does: comments, layout and docstrings."""
+    if not path.endswith(".py"):
+        return text
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:]
+    return ast.dump(tree, annotate_fields=False)
+
+
+def changed(root: Path, commit: str, files: Iterable[str]) -> list[str] | None:
+    """Which of these files do something else than at a commit; nothing at all if it is not known here."""
+    listed = _git(root, "ls-tree", "-r", commit)
+    if listed is None:
+        return None
+    blobs = {path: entry.split()[2] for entry, path in (line.split("\t", 1) for line in listed.splitlines())}
+    found = []
+    for path in sorted(files):
+        data = (root / path).read_bytes()
+        blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+        if blobs.get(path) == blob:
+            continue
+        before = _git(root, "show", f"{commit}:{path}") if path in blobs else None
+        if before is None or _meaning(path, before) != _meaning(path, data.decode()):
+            found.append(path)
+    return found
+
+
+def ages(root: Path, text: str) -> list[Age]:
+    """How old the rows of a ledger are, for each bench and commit that is known here."""
+    sources, found = Sources(root), list[Age]()
+    for bench, part in _parts(text):
+        if bench not in BENCHMARKS:
+            continue
+        files = sources.needed(BENCHMARKS[bench].run.split(":")[0].replace(".", "/") + ".py")
+        folder = f"{_PACKAGE}/bench/"
+        files = {f for f in files if not (f.startswith(folder) and f.removeprefix(folder) in _SHARED)}
+        for commit in dict.fromkeys(match[2] for match in _MEASURED.finditer(part)):
+            since = changed(root, commit, files)
+            if since is not None:
+                own = [path for path in since if path.startswith(folder)]
+                found.append(Age(bench, commit, [path for path in since if path not in own], own))
+    return found
+
+
+def _parts(text: str) -> Iterator[tuple[str, str]]:
+    """The sections of a ledger, by name; joined, they are all of it but what comes before the first."""
+    heads = [*_SECTION.finditer(text)]
+    for head, following in zip(heads, [*heads[1:], None], strict=True):
+        yield head[1], text[head.start() : following.start() if following else len(text)]
+
+
+def marked(text: str, found: Iterable[Age]) -> str:
+    """A ledger whose rows have the marks that they should have; those of unknown commits stay as they are."""
+    known = {(age.bench, age.commit): age.mark for age in found}
+    for bench, part in _parts(text):
+
+        def new(match: re.Match[str], bench: str = bench) -> str:
+            mark = known.get((bench, match[2]))
+            return match[0] if mark is None else f"{match[1]}{match[2]} {mark}".rstrip()
+
+        text = text.replace(part, _MEASURED.sub(new, part))
+    return text
+
+
+def _last(root: Path, files: list[str]) -> str:
+    """The last commit that changed one of some files."""
+    return (_git(root, "log", "-1", "--format=%h %as", "--", *files) or "").strip() if files else ""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m metaopt.bench._ledger", description="Rows of the ledger of claims."
+    )
+    parser.add_argument("--rows", nargs="+", type=Path, metavar="FILE", help="print the claims of reports as rows")
+    parser.add_argument("--write", action="store_true", help="mark what is older than its code in the ledger")
+    parser.add_argument("--root", type=Path, default=Path(__file__).parents[2], help="the root of the clone")
+    options = parser.parse_args(arguments)
+    if options.rows:
+        for file in options.rows:
+            data = json.loads(file.read_text(encoding="utf-8"))
+            print(f"### {data['bench']}\n\n{rows(data)}\n")
+        return 0
+    ledger = options.root / LEDGER
+    if _git(options.root, "rev-parse", "HEAD") is None or not ledger.is_file():
+        print(f"{options.root} has no history or no {LEDGER}: nothing is known about the age of rows.", file=sys.stderr)
+        return 0
+    text = ledger.read_text(encoding="utf-8")
+    found = ages(options.root, text)
+    table = [
+        {
+            "bench": age.bench,
+            "measured at": age.commit,
+            "mark": age.mark,
+            "of the bench": len(age.own),
+            "last change": (
+                _git(options.root, "log", "-1", "--format=%h %as", "--", *age.code, *age.own) or ""
+            ).strip(),
+        }
+        for age in found
+    ]
+    print(report(table))
+    if options.write:
+        ledger.write_text(marked(text, found), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

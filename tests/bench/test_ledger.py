@@ -1,0 +1,152 @@
+"""Rows of the ledger come from reports, and are marked where they are older than the code that they measure."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from metaopt.bench import _ledger
+from metaopt.bench._table import BENCHMARKS
+from metaopt.bench.base import Benchmark, Budget, Claim, Report, Rival
+
+
+ROOT = Path(__file__).parents[2]
+FILES = {
+    "metaopt/__init__.py": "from .rules import Other as Other\n",
+    "metaopt/bench/__init__.py": "",
+    "metaopt/bench/base.py": "SHARED = 1\n",
+    "metaopt/bench/_x.py": "from ..rules import Good\nfrom .base import SHARED\nfrom ._y import *\nS = 'peer.py'\n",
+    "metaopt/bench/_y.py": "def helper():\n    from ..tasks._easy import task\n    return find('fast'), task\n",
+    "metaopt/bench/peers/peer.py": "print(1)\n",
+    "metaopt/rules/__init__.py": "from ._good import Good as Good\nfrom ._other import Other as Other\n",
+    "metaopt/rules/_good.py": "from .._core import base\nclass Good:\n    def step(self): return base()\n",
+    "metaopt/rules/_other.py": "class Other: pass\n",
+    "metaopt/_core/__init__.py": "from ._base import base as base\n",
+    "metaopt/_core/_base.py": "def base(): return 1\n",
+    "metaopt/tasks/__init__.py": "",
+    "metaopt/tasks/_easy.py": "task = 1\n",
+    "backends/metaopt_backends/fast/kernel.cc": "int one;\n",
+    "docs/benchmarks.md": "",
+}
+LEDGER = """# Benchmarks
+
+### x
+
+| claim | figure | date, commit |
+|---|---|---|
+| one | 2 | 2026-11-26, {commit} |
+| two | 3 | same run |
+
+Before, it was 1 ({commit}). (Machine A, 2026-11-26, commit {commit} †7)
+
+### y
+
+| one | 2 | 2026-11-26, 0123456 |
+"""
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    """A repository with a small package and a ledger that was measured at its first commit."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    monkeypatch.setattr(_ledger, "BENCHMARKS", {"x": Benchmark("x", "metaopt.bench._x:run", 1)})
+
+    def git(*arguments):
+        identity = ["-c", "user.name=test", "-c", "user.email=test@example.invalid"]
+        return subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True)
+
+    def write(path, text):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text, encoding="utf-8")
+
+    for path, text in FILES.items():
+        write(path, text)
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    commit = git("rev-parse", "--short=7", "HEAD").stdout.strip()
+    write("docs/benchmarks.md", LEDGER.format(commit=commit))
+    return tmp_path, write, commit
+
+
+def test_a_bench_measures_what_it_imports_by_name(clone):
+    root, *_ = clone
+    assert _ledger.Sources(root).needed("metaopt/bench/_x.py") == {
+        *("metaopt/bench/_x.py", "metaopt/bench/_y.py", "metaopt/bench/base.py", "metaopt/bench/peers/peer.py"),
+        *("metaopt/rules/_good.py", "metaopt/_core/_base.py", "metaopt/tasks/_easy.py"),
+        "backends/metaopt_backends/fast/kernel.cc",
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "mark"),
+    [
+        ("metaopt/rules/_other.py", "class Other: changed = True\n", ""),
+        ("metaopt/bench/base.py", "SHARED = 2\n", ""),
+        ("metaopt/_core/_base.py", '# A comment.\ndef base():\n    """A docstring."""\n    return 1\n', ""),
+        ("metaopt/_core/_base.py", "def base(): return 2\n", " †1"),
+        ("backends/metaopt_backends/fast/kernel.cc", "int two;\n", " †1"),
+        ("metaopt/bench/_y.py", FILES["metaopt/bench/_y.py"] + "MORE = 1\n", " ‡"),
+        ("metaopt/bench/peers/peer.py", "print(2)\n", " ‡"),
+    ],
+)
+def test_rows_are_marked_where_code_has_changed(clone, capsys, path, text, mark):
+    root, write, commit = clone
+    write(path, text)
+    assert _ledger.main(["--root", str(root), "--write"]) == 0
+    assert commit in capsys.readouterr().out
+    ledger = (root / _ledger.LEDGER).read_text(encoding="utf-8")
+    wanted = LEDGER.format(commit=commit).replace(f"2026-11-26, {commit} |", f"2026-11-26, {commit}{mark} |")
+    assert ledger == wanted.replace(f"commit {commit} †7", f"commit {commit}{mark}")
+    # Once more changes nothing, and a figure that is told of an earlier run has no mark.
+    assert _ledger.main(["--root", str(root), "--write"]) == 0
+    assert (root / _ledger.LEDGER).read_text(encoding="utf-8") == ledger
+
+
+def test_what_is_not_known_stays_as_it_is(clone, capsys):
+    root, write, _ = clone
+    unknown = LEDGER.format(commit="fedcba9")
+    write("docs/benchmarks.md", unknown)
+    assert _ledger.main(["--root", str(root), "--write"]) == 0
+    assert (root / _ledger.LEDGER).read_text(encoding="utf-8") == unknown
+    shutil.rmtree(root / ".git")
+    assert _ledger.main(["--root", str(root), "--write"]) == 0
+    assert "no history" in capsys.readouterr().err
+    assert (root / _ledger.LEDGER).read_text(encoding="utf-8") == unknown
+
+
+def test_reports_become_rows(tmp_path, capsys):
+    budget = Budget(gradients=200)
+    claims = [
+        Claim("ratio", 2.34567, "a | b", budget=budget, rival=Rival("Adam", budget, "0.2"), left_out="Muon"),
+        Claim("bias", 0.0, rival=None),
+    ]
+    file = tmp_path / "x.json"
+    file.write_text(json.dumps(Report([0, 1], [], claims).to_json("x", {})), encoding="utf-8")
+    assert _ledger.main(["--rows", str(file)]) == 0
+    title = capsys.readouterr().out.splitlines()[0]
+    header, _, ratio, bias = _table(file)
+    assert title == "### x"
+    assert header == (
+        "| claim | figure | note | budget | rival | its budget | unequal | compile s | left out | seeds | commit |"
+    )
+    assert ratio.startswith(
+        "| ratio | **2.346** | a \\| b | 200 gradients | Adam 0.2 | 200 gradients |  |  | Muon | 2 |"
+    )
+    assert bias.startswith("| bias | **0** |  |  | none |  |")
+    assert _ledger.rows(Report([], [], []).to_json("x", {})) == ""
+
+
+def _table(file):
+    return _ledger.rows(json.loads(file.read_text(encoding="utf-8"))).splitlines()
+
+
+def test_the_ledger_has_a_section_for_each_benchmark():
+    file = ROOT / _ledger.LEDGER
+    if not file.is_file():
+        pytest.skip("the documentation is not here")
+    sections = {name for name, _ in _ledger._parts(file.read_text(encoding="utf-8"))}
+    assert set(BENCHMARKS) - sections <= {"faults"}
