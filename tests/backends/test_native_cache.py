@@ -187,7 +187,7 @@ def test_a_library_without_our_functions(
 ) -> None:
     key = three().key
     (native / f"{key}.so").write_bytes(libraries["other"])
-    (native / f"{key}.sha256").write_text(_compile._digest(libraries["other"]))
+    (native / f"{key}.sha256").write_text(_compile.digest_of(libraries["other"]))
     three()
     assert fake.runs == 2 and "it has no function `metaopt_three`" in caplog.text
     # Nor does the compiler make them.
@@ -247,7 +247,7 @@ def test_a_folder_of_others_is_not_loaded_from(
     key = three().key
     # What a stranger has planted runs when it is loaded from where he can write.
     (native / f"{key}.so").write_bytes(libraries["other"])
-    (native / f"{key}.sha256").write_text(_compile._digest(libraries["other"]))
+    (native / f"{key}.sha256").write_text(_compile.digest_of(libraries["other"]))
     spoil(native)
     for _ in range(3):
         three()

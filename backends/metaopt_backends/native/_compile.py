@@ -35,7 +35,7 @@ LOGGER = logging.getLogger("metaopt")
 _FLAGS = ("-O3", "-std=c++17", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
 # Seconds after which a compiler is taken to hang; the largest kernels take some ten on a busy machine.
 _PATIENCE, _VERSION_PATIENCE = 300.0, 20.0
-_LARGEST, _LARGEST_NOTE = 2**26, 2**12
+LARGEST, LARGEST_NOTE = 2**26, 2**12
 # A file of a process that was killed is removed when it is this old, in seconds.
 _ABANDONED = 3600.0
 # What a compiler says, in the language that it is asked to speak, where another folder may have the room.
@@ -117,15 +117,15 @@ def build(source: str, symbols: Sequence[str] = ()) -> Built:
             content = _kept(folder, key)
             if content is not None:
                 try:
-                    return Built(key, _digest(content), _load(content, symbols, folders))
+                    return Built(key, digest_of(content), _load(content, symbols, folders))
                 except OSError as error:
                     _discard(folder, key, str(error))
         content = _compile(found[0], source, folders)
         _keep(folders, key, content)
         try:
-            return Built(key, _digest(content), _load(content, symbols, folders))
+            return Built(key, digest_of(content), _load(content, symbols, folders))
         except OSError as error:
-            raise CompileError(f"what `{found[0]}` made cannot be loaded: {_why(error)}") from error
+            raise CompileError(f"what `{found[0]}` made cannot be loaded: {why(error)}") from error
 
 
 def verdict(built: Built, test: str) -> str | None:
@@ -133,7 +133,7 @@ def verdict(built: Built, test: str) -> str | None:
     with contextlib.ExitStack() as stack:
         for folder in _folders(stack).values():
             with contextlib.suppress(OSError, UnicodeDecodeError):
-                note = read_private(folder, f"{test}.verdict", _LARGEST_NOTE)
+                note = read_private(folder, f"{test}.verdict", LARGEST_NOTE)
                 seal, _, text = (note or b"").decode().partition("\n")
                 if text and seal == _seal(built, text):
                     return text
@@ -149,10 +149,10 @@ def record(built: Built, test: str, text: str) -> None:
 
 
 def _seal(built: Built, text: str) -> str:
-    return _digest(f"{built.digest}\0{text}".encode())
+    return digest_of(f"{built.digest}\0{text}".encode())
 
 
-def _digest(content: bytes) -> str:
+def digest_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
@@ -167,7 +167,7 @@ def _folders(stack: contextlib.ExitStack) -> dict[pathlib.Path, int]:
             try:
                 opened[folder] = stack.enter_context(private_folder(folder))
             except OSError as error:
-                _say_once(f"native kernels are neither loaded from `{folder}` nor kept there: {_why(error)}")
+                _say_once(f"native kernels are neither loaded from `{folder}` nor kept there: {why(error)}")
         if os.access(folder, os.W_OK) and folder in opened:
             break  # the next one is for where this cannot be used
     return opened
@@ -182,7 +182,7 @@ def _say_once(text: str) -> None:
         LOGGER.warning("metaopt: %s.", text)
 
 
-def _why(error: OSError) -> str:
+def why(error: OSError) -> str:
     return (
         f"`{error.filename}`: {error.strerror}" if error.filename and error.strerror else error.strerror or str(error)
     )
@@ -191,16 +191,16 @@ def _why(error: OSError) -> str:
 def _kept(folder: int, key: str) -> bytes | None:
     """The library of this key, if it is what was stored."""
     try:
-        content = read_private(folder, f"{key}.so", _LARGEST)
-        note = read_private(folder, f"{key}.sha256", _LARGEST_NOTE)
+        content = read_private(folder, f"{key}.so", LARGEST)
+        note = read_private(folder, f"{key}.sha256", LARGEST_NOTE)
     except OSError as error:
-        return _discard(folder, key, _why(error))
+        return _discard(folder, key, why(error))
     if content is None:
         return None
     if note is None:  # from before there were any, or of a process that was killed between the two
         LOGGER.info("metaopt: the kernel %s has no `.sha256` and is compiled again.", key)
         return None
-    if note.split(b"\n")[0] != _digest(content).encode():
+    if note.split(b"\n")[0] != digest_of(content).encode():
         return _discard(folder, key, "it is not what its `.sha256` says")
     return content
 
@@ -218,7 +218,7 @@ def _keep(folders: dict[pathlib.Path, int], key: str, content: bytes) -> None:
     """
     found = compiler()
     version = found[1] if found else "unknown"
-    note = f"{_digest(content)}\njaxlib {importlib.metadata.version('jaxlib')}\n{version}\n".encode()[:_LARGEST_NOTE]
+    note = f"{digest_of(content)}\njaxlib {importlib.metadata.version('jaxlib')}\n{version}\n".encode()[:LARGEST_NOTE]
     reasons = []
     for path, folder in folders.items():
         try:
@@ -294,7 +294,7 @@ def _load_from_disk(content: bytes, folders: dict[pathlib.Path, int]) -> ctypes.
                 copy.write_bytes(content)
                 return ctypes.CDLL(str(copy))
         except OSError as error:
-            reasons.append(_why(error))
+            reasons.append(why(error))
     raise OSError("; ".join(dict.fromkeys(reasons)))
 
 
@@ -311,7 +311,7 @@ def _compile(path: str, source: str, folders: dict[pathlib.Path, int]) -> bytes:
             with _scratch(place) as scratch:
                 return _compile_in(scratch, path, source)
         except OSError as error:
-            reasons.append(_why(error))
+            reasons.append(why(error))
         except CompileError as error:
             if not any(sign in str(error) for sign in _NO_ROOM):
                 raise

@@ -105,18 +105,18 @@ def _plant(place: Place) -> None:
     """A library of a stranger, with the right digest beside it."""
     content = _library(_PLANTED)
     place.kept("so").write_bytes(content)
-    place.kept("sha256").write_text(f"{_compile()._digest(content)}\n")
+    place.kept("sha256").write_text(f"{_compile().digest_of(content)}\n")
 
 
 def _without_function(place: Place) -> None:
     content = _compiled('extern "C" int another() { return -1; }')
     place.kept("so").write_bytes(content)
-    place.kept("sha256").write_text(f"{_compile()._digest(content)}\n")
+    place.kept("sha256").write_text(f"{_compile().digest_of(content)}\n")
 
 
 def _swap(place: Place) -> None:
     """The digest of another kernel."""
-    place.kept("sha256").write_text(f"{_compile()._digest(_library(_PLANTED))}\n")
+    place.kept("sha256").write_text(f"{_compile().digest_of(_library(_PLANTED))}\n")
 
 
 def _give_away(ending: str) -> Callable[[Place], Any]:
