@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import faulthandler
 import os
 import signal
 import sys
@@ -89,6 +90,10 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--list", action="store_true", help="list all, with their cost and what they need")
     bench.set_defaults(command=_bench)
 
+    doctor = commands.add_parser("doctor", help="say what this installation can do, and test its numbers")
+    doctor.add_argument("--json", type=Path, metavar="FILE", help="write what was found there, for a bug report")
+    doctor.set_defaults(command=_doctor)
+
     show = commands.add_parser("show", help="describe a checkpoint, a saved learner, or published weights")
     show.add_argument("path", type=Path, metavar="FILE")
     show.set_defaults(command=_show)
@@ -125,7 +130,11 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _entries(kind: type) -> dict[str, str]:
-    notes = _usability() if kind.__name__ == "AbstractBackend" else {}
+    notes = {}
+    if kind.__name__ == "AbstractBackend":
+        from .backend._discovery import usability
+
+        notes = {name: f"[{said}]" for name, said in usability().items()}
 
     def summary(name: str) -> str:
         try:
@@ -134,18 +143,6 @@ def _entries(kind: type) -> dict[str, str]:
             return f"({error})"
 
     return {name: summary(name) for name in DEFAULT.names(kind)}
-
-
-def _usability() -> dict[str, str]:
-    """What `list` says of each backend: whether it can be used here, and which one is taken if none is named."""
-    from .backend import automatic, find, installed, unusable
-
-    chosen, notes = type(automatic()), {}
-    for name in ["xla", *installed()]:
-        reason = unusable(name)
-        usable = "usable, and used here if none is named" if reason is None and find(name) is chosen else "usable"
-        notes[name] = f"[{usable}]" if reason is None else f"[not usable here: {reason}]"
-    return notes
 
 
 def _summaries(word: str) -> dict[str, str]:
@@ -220,14 +217,33 @@ def _bench(options: argparse.Namespace) -> int:
         return 0
     if options.name not in BENCHMARKS:
         raise unknown("benchmark", options.name, BENCHMARKS)
-    if options.json is not None and not _is_writable(options.json):
-        raise SpecError("", f"`{options.json}` cannot be written: its folder must exist and be writable.")
+    _check_writable(options.json)
     report = BENCHMARKS[options.name].load()(full=options.full)
     print(report.table())
     if options.json is not None:
         write_json(options.json, report.to_json(options.name, machine()))
         print(f"\nWritten to {options.json}.")
     return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from .doctor import diagnose
+    from .evaluate import write_json
+
+    _check_writable(options.json)
+    with contextlib.suppress(OSError, ValueError):  # where standard error is no file
+        # What ends the process says where.
+        faulthandler.enable()
+    found = diagnose(lambda text: print(text, end="", flush=True))
+    if options.json is not None:
+        write_json(options.json, found.to_json())
+        print(f"\nWritten to {options.json}.")
+    return 0 if found.healthy else 1
+
+
+def _check_writable(file: Path | None) -> None:
+    if file is not None and not _is_writable(file):
+        raise SpecError("", f"`{file}` cannot be written: its folder must exist and be writable.")
 
 
 def _is_writable(file: Path) -> bool:

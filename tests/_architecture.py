@@ -17,7 +17,7 @@ LAYERS = {
     **dict.fromkeys(["l2o", "multiobjective", "schedules", "sharding", "tasks"], 2),
     **dict.fromkeys(["meta", "physics", "rl", "scf"], 3),
     **dict.fromkeys(["evaluate", "fewshot"], 4),
-    **dict.fromkeys(["", "__main__", "bench", "registry", "runs"], 5),
+    **dict.fromkeys(["", "__main__", "bench", "doctor", "registry", "runs"], 5),
 }
 TOP = max(LAYERS.values())
 # Files that a user may import by name; all others begin with an underscore.

@@ -50,6 +50,16 @@ def unusable(name: str) -> str | None:
         return f"{type(error).__name__}: {error}"
 
 
+def usability() -> dict[str, str]:
+    """Of each backend, whether it can be used on this machine, why not, and whether it is taken if none is named."""
+    chosen, said = type(automatic()), {}
+    for name in ["xla", *installed()]:
+        reason = unusable(name)
+        usable = "usable, and used here if none is named" if reason is None and find(name) is chosen else "usable"
+        said[name] = usable if reason is None else f"not usable here: {reason}"
+    return said
+
+
 def automatic() -> AbstractBackend:
     """The backend that algorithms use when none is named: the fastest that can be used on this machine.
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .._core._cache import cache_folder
+from .._core._cache import cache_folder, check_private
 
 
 SCRIPTS = Path(__file__).parent / "peers"
@@ -59,7 +59,8 @@ def environment(name: str, requirements: Sequence[str], *, no_deps: Sequence[str
     **Raises:**
 
     `PeerUnavailable` if the environment cannot be built, with the reason that `pip` or
-    the system gave. Nothing half-built is left behind.
+    the system gave, and if `peers/` belongs to another user or can be changed by others.
+    Nothing half-built is left behind.
     """
     recipe = {
         "requirements": list(requirements),
@@ -70,9 +71,11 @@ def environment(name: str, requirements: Sequence[str], *, no_deps: Sequence[str
     digest = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
     folder = cache_folder("peers") / f"{name}-{digest}"
     python = _python(folder)
-    if (folder / _MARKER).exists() and python.exists():
-        return python
     try:
+        # What lies there is run.
+        check_private(folder.parent)
+        if (folder / _MARKER).exists() and python.exists():
+            return python
         with _locked(folder.with_name(folder.name + ".lock")):
             if not ((folder / _MARKER).exists() and python.exists()):
                 _build(name, folder, requirements, no_deps)
@@ -80,7 +83,7 @@ def environment(name: str, requirements: Sequence[str], *, no_deps: Sequence[str
     except OSError as error:
         raise PeerUnavailable(
             f"the environment of `{name}` could not be built in `{folder}`: {error}. "
-            "Set `METAOPT_CACHE` to a folder that can be written."
+            "Set `METAOPT_CACHE` to a folder of yours that can be written, but not by others."
         ) from error
     return python
 

@@ -23,8 +23,8 @@ def machine() -> dict[str, Any]:
         devices[device.device_kind] = devices.get(device.device_kind, 0) + 1
     packages = {name: _version(name) for name in ("metaopt", "jax", "jaxlib", "equinox", "optax")}
     return {
-        "cpu": _cpu(),
-        "cores": _cores(),
+        "cpu": processor(),
+        "cores": cores(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         **packages,
@@ -40,14 +40,16 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux
         return os.cpu_count() or 1
 
 
-def _cpu() -> str:
+def processor() -> str:
+    """What the processor calls itself."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,6 +1,7 @@
 """The backend of compiled C++ kernels."""
 
 import functools as ft
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from metaopt.backend import XLA, AbstractBackend, AbstractPartialBackend, Networ
 from .._elements import Unsupported, trace
 from .._layout import Layout, lay_out
 from .._shared import by_reference, everywhere, results_of
-from ._compile import LOGGER, CompileError, build, compiler, record, verdict
+from ._compile import LOGGER, Built, CompileError, build, compiler, record, verdict
 from ._self_test import is_timed, self_test
 from ._source import write
 
@@ -65,6 +66,8 @@ class Native(AbstractPartialBackend):
     def unusable() -> str | None:
         if jax.default_backend() != "cpu":
             return f"it is for CPUs, and jax runs on {jax.default_backend()} here"
+        if os.name != "posix":
+            return "it is for Linux and macOS"
         return None if compiler() else "there is no C++ compiler (`c++`, `g++`, `clang++`, or the one that `CXX` names)"
 
 
@@ -96,16 +99,16 @@ def _make(pointwise: Pointwise, network: Network, tensor: Tensor) -> _Kernel:
     rule = trace(pointwise, network, tensor)
     layout = lay_out(rule, tensor.shape)
     sizes = [network.layers[0].weight.shape[1], *[layer.weight.shape[0] for layer in network.layers]]
-    key, problem = _load(write(rule, layout.kinds, layout.leaf_kinds, sizes, tensor.param.dtype.name))
-    if problem:
-        raise CompileError(problem)
-    kernel = _Kernel(key, layout, len(rule.values))
+    built = _load(write(rule, layout.kinds, layout.leaf_kinds, sizes, tensor.param.dtype.name))
+    if isinstance(built, str):
+        raise CompileError(built)
+    kernel = _Kernel(built.key, layout, len(rule.values))
     # What is said of small tensors, which are not timed, holds for no others.
-    test = key if is_timed(tensor.shape) else f"{key}.small"
-    said = verdict(test)
+    test = built.key if is_timed(tensor.shape) else f"{built.key}.small"
+    said = verdict(built, test)
     if said is None:
         said = self_test(network, kernel.features, tensor, *_candidates(pointwise, kernel))
-        record(test, said)
+        record(built, test, said)
     if said != "ok":
         raise CompileError(said)
     return kernel
@@ -124,16 +127,17 @@ def _candidates(pointwise: Pointwise, kernel: _Kernel) -> tuple[Callable[..., Up
 
 
 @ft.cache
-def _load(source: str) -> tuple[str, str]:
-    """The key of a compiled kernel, and why there is none if it failed: it is tried once."""
+def _load(source: str) -> Built | str:
+    """A compiled kernel, or why there is none if it failed: it is tried once."""
+    names = ("mean_squares", "update")
     try:
-        key, library = build(source)
+        built = build(source, [f"metaopt_{name}" for name in names])
     except CompileError as error:
-        return "", str(error)
-    for name in ("mean_squares", "update"):
-        handler = jax.ffi.pycapsule(getattr(library, f"metaopt_{name}"))
-        jax.ffi.register_ffi_target(f"metaopt_{name}_{key}", handler, platform="cpu")
-    return key, ""
+        return str(error)
+    for name in names:
+        handler = jax.ffi.pycapsule(getattr(built.library, f"metaopt_{name}"))
+        jax.ffi.register_ffi_target(f"metaopt_{name}_{built.key}", handler, platform="cpu")
+    return built
 
 
 @ft.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2, 3))

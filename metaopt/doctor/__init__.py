@@ -1,0 +1,1 @@
+from ._diagnosis import Check as Check, Diagnosis as Diagnosis, diagnose as diagnose
