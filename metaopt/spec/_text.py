@@ -43,11 +43,12 @@ def read(path: str | Path) -> dict[str, Any]:
 
 def _read_json(text: str) -> Any:
     def table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        for key in keys:
-            if keys.count(key) > 1:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
                 raise ValueError(f"The key {shown(key)} stands twice in one table")
-        return dict(pairs)
+            found[key] = value
+        return found
 
     return json.loads(text, object_pairs_hook=table)
 
@@ -106,5 +107,10 @@ def _text(text: str, path: Place, *, bare: bool = False) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise SpecError(path, f"{shown(text)} holds half a character.") from error
-    # JSON's escapes are TOML's, which wants one more control character escaped.
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    # JSON's escapes are TOML's. All that would steer a terminal is escaped, too.
+    return "".join(each if each.isprintable() else _escape(each) for each in json.dumps(text, ensure_ascii=False))
+
+
+def _escape(character: str) -> str:
+    number = ord(character)
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
