@@ -3,7 +3,6 @@
 import functools as ft
 import json
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,12 +25,13 @@ _DTYPES = frozenset(
     ]
 )
 
-# Strings, one that does not end included.
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\Z)', re.DOTALL)
-_NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
 # What Python makes of them takes about so many bytes, without the text itself.
-_COSTS = {b",": 48, b"[": 64, b":": 64, b"{": 120}
+_COSTS = np.zeros(256, np.int64)
+_COSTS[[ord(mark) for mark in ",[:{"]] = 48, 64, 64, 120
+_STEPS = np.zeros(256, np.int64)
+_STEPS[[ord(mark) for mark in "[]{}"]] = 1, -1, 1, -1
 _SPARE = 48 * 2**20
+_CHUNK = 2**20
 
 
 class HeaderError(ValueError):
@@ -46,7 +46,7 @@ def check_dtype(name: str) -> np.dtype[Any] | None:
         return None
 
 
-def parse_header(text: bytes, payload: int) -> dict[str, Any]:
+def parse_header(text: memoryview, payload: int) -> dict[str, Any]:
     """Read a header, and check all of it.
 
     **Arguments:**
@@ -64,7 +64,7 @@ def parse_header(text: bytes, payload: int) -> dict[str, Any]:
     """
     _check_structure(text, payload)
     try:
-        header = json.loads(text.decode("ascii"), object_pairs_hook=_table)
+        header = json.loads(str(text, "ascii"), object_pairs_hook=_table)
     except HeaderError:
         raise
     except UnicodeDecodeError as error:
@@ -94,15 +94,22 @@ def _has_keys(table: Any, *keys: str) -> bool:
     return isinstance(table, dict) and table.keys() == set(keys)
 
 
-def _check_structure(text: bytes, payload: int) -> None:
+def _check_structure(text: memoryview, payload: int) -> None:
     """Look for what would take too much memory, or too deep a recursion, before the text is read as JSON."""
-    outside = _STRING.sub(b"", text)
-    if sum(outside.count(mark) * cost for mark, cost in _COSTS.items()) > 3 * (len(text) + payload) + _SPARE:
+    bare = text.tobytes().replace(b"\\\\", b"").replace(b'\\"', b"")
+    cost, depth, quotes = 0, 0, 0
+    for start in range(0, len(bare), _CHUNK):
+        chunk = np.frombuffer(bare, np.uint8, min(_CHUNK, len(bare) - start), start)
+        before = quotes + np.cumsum(chunk == ord('"'))
+        quotes = before[-1]
+        marks = chunk[before % 2 == 0]
+        cost += int(_COSTS[marks].sum())
+        depths = depth + np.cumsum(_STEPS[marks])
+        if depths.max(initial=0) > _DEEPEST:
+            raise HeaderError(f"has more than {_DEEPEST} tables and lists inside one another")
+        depth = int(depths[-1]) if depths.size else depth
+    if cost > 3 * (len(text) + payload) + _SPARE:
         raise HeaderError("holds more tables, lists and numbers than a file of this size should")
-    brackets = np.frombuffer(outside.translate(None, _NO_BRACKET), np.uint8)
-    depths = np.cumsum(np.where((brackets == ord("[")) | (brackets == ord("{")), 1, -1), dtype=np.int32)
-    if depths.max(initial=0) > _DEEPEST:
-        raise HeaderError(f"has more than {_DEEPEST} tables and lists inside one another")
 
 
 def _table(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

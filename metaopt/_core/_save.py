@@ -22,7 +22,7 @@ from ._header import HeaderError, check_dtype, parse_header
 T = TypeVar("T")
 _MAGIC = b"METAOPT1"
 # A build that fits its file takes far fewer calls: a few thousand for each array, or for each word of its spec.
-_CALLS, _CALLS_PER_LEAF, _CALLS_PER_BYTE = 3_000_000, 50_000, 1_000
+_CALLS, _CALLS_PER_LEAF, _CALLS_PER_BYTE = 1_000_000, 20_000, 500
 
 
 class _Content(NamedTuple):
@@ -75,7 +75,7 @@ def save(
         blobs.append(native.reshape(-1).view(np.uint8))
     header = json.dumps({"metadata": metadata, "leaves": leaves}).encode()
     try:
-        parse_header(header, sum(blob.size for blob in blobs))
+        parse_header(memoryview(header), sum(blob.size for blob in blobs))
     except HeaderError as error:
         raise ValueError(f"This cannot be saved, as its header {error}. It could not be read again.") from error
     parts = [len(header).to_bytes(8, "little"), header, *blobs]
@@ -252,7 +252,7 @@ def _read(path: str | os.PathLike[str]) -> _Content:
     try:
         if end > len(body):
             raise HeaderError("is longer than the file")
-        header = parse_header(bytes(body[8:end]), len(body) - end)
+        header = parse_header(body[8:end], len(body) - end)
     except HeaderError as error:
         raise CheckpointError(f"`{path}` is damaged: its header {error}. Use an earlier checkpoint.") from error
     return _Content(os.fspath(path), header, body[end:])
