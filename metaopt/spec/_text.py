@@ -7,8 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ._error import Place, SpecError, check_depth, check_keys, shown
+from ._error import DEEPEST, Place, SpecError, check_depth, check_keys, shown
 from ._numbers import read_number
+
+
+_PART = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')"""
+_LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{DEEPEST}}}")
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -24,7 +28,7 @@ def read(path: str | Path) -> dict[str, Any]:
     """
     path, name = Path(path), str(path)
     try:
-        reader = {".toml": tomllib.loads, ".json": _read_json}[path.suffix]
+        reader = {".toml": _read_toml, ".json": _read_json}[path.suffix]
         spec = reader(path.read_text(encoding="utf-8-sig"))
     except KeyError as error:
         raise SpecError(name, expected="a `.toml` or `.json` file", given=shown(path.suffix)) from error
@@ -39,6 +43,12 @@ def read(path: str | Path) -> dict[str, Any]:
     if not isinstance(spec, dict):
         raise SpecError(name, expected="a table", given=shown(spec))
     return spec
+
+
+def _read_toml(text: str) -> dict[str, Any]:
+    if _LONG_KEY.search(text):  # which takes time that grows with the square of its length
+        raise ValueError(f"A key has more than {DEEPEST} parts")
+    return tomllib.loads(text)
 
 
 def _read_json(text: str) -> Any:
