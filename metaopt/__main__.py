@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 
 from ._core import CheckpointError
+from ._core._printable import printable
 from .registry import DEFAULT, unknown
 from .spec import SpecError, override, read
 
@@ -25,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
             return options.command(options)
     except KeyboardInterrupt as interrupt:
         hint = "".join(f" {note}" for note in getattr(interrupt, "__notes__", ()))
-        print(f"metaopt: interrupted.{hint}", file=sys.stderr)
+        print(printable(f"metaopt: interrupted.{hint}", lines=True), file=sys.stderr)
         return 143 if isinstance(interrupt, _Terminated) else 130
     except BrokenPipeError:
         # Whoever reads has seen enough, as in `list | head`. What is still buffered must not fail at exit.
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(error, ImportError) and not isinstance(error.__cause__, ImportError):
             raise
         place = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) and error.filename else error
-        print(f"metaopt: {place}", file=sys.stderr)
+        print(printable(f"metaopt: {place}", lines=True), file=sys.stderr)
         return 2
 
 
@@ -163,7 +164,7 @@ def _print_entry(kind: type, name: str) -> None:
 
 def _print_table(title: str, rows: Mapping[str, str]) -> None:
     width = max((len(name) for name in rows), default=0)
-    lines = [f"  {name.ljust(width)}  {text}".rstrip() for name, text in rows.items()]
+    lines = [printable(f"  {name.ljust(width)}  {text}".rstrip()) for name, text in rows.items()]
     print("\n".join([f"{title}:", *lines, ""]))
 
 

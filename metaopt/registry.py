@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from . import _core
 from ._core import AbstractAlgorithm, AbstractTask, AbstractTaskFamily, Learner, Mixture, Optax, from_optax
 from ._core._entry_points import BACKENDS, offered
+from ._core._save import load_made
 from .meta.base import AbstractEstimator, AbstractHorizon, AbstractObjective
 from .spec import Registry, SpecError, build as _build
 from .spec._error import closest, listed, shown
@@ -359,15 +360,11 @@ def load(path: str | os.PathLike[str], like: Any = None, *, registry: Registry =
     **Raises:**
 
     - [`metaopt.CheckpointError`][]: if the file is missing, damaged or does not fit, or has no spec and `like` is
-        missing.
+        missing. The spec of a file is compared with its arrays before any other is made.
+    - [`metaopt.spec.SpecError`][]: if the file is whole, but its spec is wrong, or names what `registry` does not have.
     """
     if like is None:
-        spec = _core.read_header(path)["metadata"].get("spec")
-        if spec is None:
-            raise _core.CheckpointError(
-                f"`{path}` holds no spec of a learner. Pass the structure that was saved: `metaopt.load(path, like)`."
-            )
-        like = build(spec, Learner, registry=registry)
+        return load_made(path, lambda spec: build(spec, Learner, registry=registry))
     return _core.load(path, like)
 
 

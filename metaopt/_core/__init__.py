@@ -5,6 +5,7 @@ from ._algorithm import (
 )
 from ._check import CheckError as CheckError, Report as Report, check as check
 from ._drivers import fixed_point as fixed_point, minimize as minimize
+from ._files import CheckpointError as CheckpointError
 from ._learner import (
     AbstractStart as AbstractStart,
     Inner as Inner,
@@ -15,7 +16,7 @@ from ._learner import (
 )
 from ._optax import Optax as Optax, from_optax as from_optax, to_optax as to_optax
 from ._results import RESULTS as RESULTS, Solution as Solution
-from ._save import CheckpointError as CheckpointError, load as load, read_header as read_header, save as save
+from ._save import load as load, read_header as read_header, save as save
 from ._task import (
     AbstractLossTask as AbstractLossTask,
     AbstractTask as AbstractTask,

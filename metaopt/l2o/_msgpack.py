@@ -2,6 +2,7 @@
 
 import math
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,6 +15,8 @@ ARRAY, COMPLEX, SCALAR = 1, 2, 3
 CHUNKED = "__msgpack_chunked_array__"
 DEEPEST = 32
 LARGEST = 2**40
+# Values of one byte become objects of many.
+MOST_VALUES = 2**19
 DTYPES = frozenset(
     ["bool", "bfloat16", "complex64", "complex128"]
     + [f"float{bits}" for bits in (16, 32, 64)]
@@ -34,12 +37,12 @@ class FormatError(ValueError):
 
 
 class _Reader:
-    """Reads values from the front of some bytes."""
+    """Reads values from the front of some bytes. Those of arrays, which stand in extensions, are not copied."""
 
-    def __init__(self, data: bytes):
-        self.data, self.position = data, 0
+    def __init__(self, data: memoryview, left: Iterator[int], *, is_extension: bool = False):
+        self.data, self.position, self.left, self.is_extension = data, 0, left, is_extension
 
-    def take(self, size: int) -> bytes:
+    def take(self, size: int) -> memoryview:
         if size > len(self.data) - self.position:
             text = f"it ends at byte {len(self.data)}, but {size} more are wanted at {self.position}"
             raise FormatError(text, truncated=True)
@@ -53,6 +56,8 @@ class _Reader:
         start = self.position
         if depth > DEEPEST:
             raise FormatError(f"it is nested more than {DEEPEST} deep at byte {start}")
+        if next(self.left, None) is None:
+            raise FormatError(f"it holds more than {MOST_VALUES} values")
         kind = self.take(1)[0]
         if kind < 0x80 or kind >= 0xE0:
             return kind if kind < 0x80 else kind - 0x100
@@ -68,7 +73,7 @@ class _Reader:
             return {0xC0: None, 0xC2: False, 0xC3: True}[kind]
         if 0xC4 <= kind <= 0xC9:
             size = self.number(">" + "BHI"[(kind - 0xC4) % 3])
-            return self.take(size) if kind < 0xC7 else self.extension(size, depth)
+            return self.extension(size, depth) if kind >= 0xC7 else self.bytes(size)
         if 0xD4 <= kind <= 0xD8:
             return self.extension(1 << kind - 0xD4, depth)
         if 0xD9 <= kind <= 0xDB:
@@ -82,9 +87,12 @@ class _Reader:
     def text(self, size: int) -> str:
         start = self.position
         try:
-            return self.take(size).decode()
+            return self.take(size).tobytes().decode()
         except UnicodeDecodeError as error:
             raise FormatError(f"what should be text at byte {start} is none") from error
+
+    def bytes(self, size: int) -> memoryview | bytes:
+        return self.take(size) if self.is_extension else self.take(size).tobytes()
 
     def list(self, size: int, depth: int) -> list[Tree]:
         return [self.value(depth + 1) for _ in range(size)]
@@ -102,7 +110,7 @@ class _Reader:
 
     def extension(self, size: int, depth: int) -> Any:
         start, code = self.position, self.number(">b")
-        inside = _Reader(self.take(size))
+        inside = _Reader(self.take(size), self.left, is_extension=True)
         value = inside.value(depth + 1)
         if inside.position != size:
             raise FormatError(f"the extension at byte {start} does not end where it should")
@@ -115,12 +123,12 @@ class _Reader:
 
 def _array(value: Tree, start: int) -> np.ndarray:
     match value:
-        case [list(shape), str(name) | bytes(name), bytes(content)]:
-            name = name.decode(errors="replace") if isinstance(name, bytes) else name
+        case [list(shape), (str() | memoryview()) as name, memoryview() as content]:
+            name = name.tobytes().decode(errors="replace") if isinstance(name, memoryview) else name
         case _:
             raise FormatError(f"the array at byte {start} is not a shape, a dtype and bytes")
     if name not in DTYPES:
-        raise FormatError(f"the array at byte {start} has the unknown dtype {name!r}")
+        raise FormatError(f"the array at byte {start} has the unknown dtype {name[:40]!r}")
     dtype = np.dtype(jnp.dtype(name)).newbyteorder("<") if name != "bfloat16" else np.dtype(jnp.bfloat16)
     if len(content) != _size(shape, start) * dtype.itemsize:
         raise FormatError(f"the array at byte {start} has {len(content)} bytes, which is not {name}{shape}")
@@ -130,7 +138,7 @@ def _array(value: Tree, start: int) -> np.ndarray:
 def _size(shape: Any, start: int | str) -> int:
     whole = all(type(n) is int and n >= 0 for n in shape)
     if not whole or len(shape) > DEEPEST or math.prod(n for n in shape if n) > LARGEST:
-        raise FormatError(f"the array at byte {start} has the impossible shape {list(shape)[:DEEPEST]}")
+        raise FormatError(f"the array at byte {start} has the impossible shape {str(shape)[:80]}")
     return math.prod(shape)
 
 
@@ -158,7 +166,7 @@ def unpack(data: bytes) -> Tree:
 
     - `FormatError`: if the bytes are anything else.
     """
-    reader = _Reader(data)
+    reader = _Reader(memoryview(data), iter(range(MOST_VALUES)))
     value = reader.value()
     if reader.position != len(data):
         raise FormatError(f"{len(data) - reader.position} bytes follow after its end at byte {reader.position}")

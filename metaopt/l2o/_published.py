@@ -2,7 +2,6 @@
 
 import inspect
 import os
-import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ import numpy as np
 from jaxtyping import Array
 
 from .._core import AbstractAlgorithm, CheckpointError
-from .._core._save import read_bytes, write_at_once
+from .._core._files import read_bytes, write_at_once
 from ..backend import Layer, Network
 from ._celo import Celo
 from ._celo2 import Celo2
@@ -118,13 +117,18 @@ KINDS = {
 def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(tree, dict):
         return {prefix: tree}
-    items = [_flatten(value, f"{prefix}/{key}" if prefix else key) for key, value in tree.items()]
-    return {path: leaf for item in items for path, leaf in item.items()}
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        for path, leaf in _flatten(value, f"{prefix}/{key}" if prefix else key).items():
+            if path in flat:
+                raise FormatError(f"`{path}` is there twice")
+            flat[path] = leaf
+    return flat
 
 
 def is_packed(path: str | os.PathLike[str]) -> bool:
     """Whether a file begins as a tree does that flax has written."""
-    head = read_bytes(path)[:1]
+    head = read_bytes(path, 1)
     return bool(head) and (0x80 <= head[0] < 0x90 or head[0] in (0xDE, 0xDF))
 
 
@@ -137,15 +141,15 @@ def read_published(path: str | os.PathLike[str]) -> tuple[str, Flat]:
     """
     try:
         tree = unpack(read_bytes(path))
+        # Some are written together with the state of meta-training, as its first part.
+        for part in ("params", "0"):
+            if isinstance(tree, dict) and isinstance(tree.get(part), dict):
+                tree = tree[part]
+        flat = _flatten(tree)
     except FormatError as error:
         if error.truncated:
             raise CheckpointError(f"`{path}` is truncated: {error}. Download it again.") from error
         raise CheckpointError(f"`{path}` holds no published weights, or is damaged: {error}.") from error
-    # Some are written together with the state of meta-training, as its first part.
-    for part in ("params", "0"):
-        if isinstance(tree, dict) and isinstance(tree.get(part), dict):
-            tree = tree[part]
-    flat = _flatten(tree)
     kind = _kind_of(flat)
     if kind is None:
         found = ", ".join(f"`{name}`" for name in list(flat)[:3]) or "nothing"
@@ -280,4 +284,4 @@ def save_published(path: str | os.PathLike[str], rule: AbstractAlgorithm[Any, An
         rules = ", ".join(f"`{kind.rule.__name__}`" for kind in KINDS.values())
         raise TypeError(f"`rule` must be one of {rules}, but a `{type(rule).__name__}` was given.")
     arrays = jtu.tree_map(lambda leaf: np.asarray(leaf, np.float32), content(rule))
-    write_at_once(pathlib.Path(path), pack(arrays))
+    write_at_once(path, [pack(arrays)])

@@ -12,6 +12,7 @@ import jax
 import jax.random as jr
 
 from .._core import Learner, load, save
+from .._core._printable import printable
 from ..evaluate import Comparison, compare, plot, write_json
 from ..meta import MetaResult, meta_train
 from ..meta._task_parallel import shared_mesh
@@ -71,7 +72,7 @@ def execute(
     if jax.process_index() == 0:
         _prepare(folder, explicit, resume)
         if run.description and progress:
-            print(run.description, flush=True)
+            print(printable(run.description, lines=True), flush=True)
     try:
         result = _train(run, folder / _checkpoint(), resume, progress)
         return _finish(run, result, explicit, folder, progress) if jax.process_index() == 0 else None

@@ -7,6 +7,8 @@ import reprlib
 from collections.abc import Iterable
 from typing import Any
 
+from .._core._printable import printable
+
 
 Place = tuple[str | int, ...]
 """Where something stands in a spec: the table keys and list positions that lead there."""
@@ -54,7 +56,9 @@ class SpecError(ValueError):
     def __str__(self) -> str:
         text = self.problem or f"expected {self.expected}, given {self.given}."
         text = f"{self.path}: {text}" if self.path else text
-        return text if self.suggestion is None else f"{text} Did you mean `{self.suggestion}`?"
+        text = text if self.suggestion is None else f"{text} Did you mean `{self.suggestion}`?"
+        # What is wrong was written by somebody, and is shown on terminals.
+        return printable(text, lines=True)
 
 
 def place(path: Place) -> str:

@@ -7,8 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ._error import Place, SpecError, check_depth, check_keys, shown
+from ._error import DEEPEST, Place, SpecError, check_depth, check_keys, shown
 from ._numbers import read_number
+
+
+_PART = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')"""
+_LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-]){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{DEEPEST}}}")
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -24,7 +28,7 @@ def read(path: str | Path) -> dict[str, Any]:
     """
     path, name = Path(path), str(path)
     try:
-        reader = {".toml": tomllib.loads, ".json": _read_json}[path.suffix]
+        reader = {".toml": _read_toml, ".json": _read_json}[path.suffix]
         spec = reader(path.read_text(encoding="utf-8-sig"))
     except KeyError as error:
         raise SpecError(name, expected="a `.toml` or `.json` file", given=shown(path.suffix)) from error
@@ -41,13 +45,20 @@ def read(path: str | Path) -> dict[str, Any]:
     return spec
 
 
+def _read_toml(text: str) -> dict[str, Any]:
+    if _LONG_KEY.search(text):  # which takes time that grows with the square of its length
+        raise ValueError(f"A key has more than {DEEPEST} parts")
+    return tomllib.loads(text)
+
+
 def _read_json(text: str) -> Any:
     def table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        for key in keys:
-            if keys.count(key) > 1:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
                 raise ValueError(f"The key {shown(key)} stands twice in one table")
-        return dict(pairs)
+            found[key] = value
+        return found
 
     return json.loads(text, object_pairs_hook=table)
 
@@ -106,5 +117,10 @@ def _text(text: str, path: Place, *, bare: bool = False) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise SpecError(path, f"{shown(text)} holds half a character.") from error
-    # JSON's escapes are TOML's, which wants one more control character escaped.
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    # JSON's escapes are TOML's. All that would steer a terminal is escaped, too.
+    return "".join(each if each.isprintable() else _escape(each) for each in json.dumps(text, ensure_ascii=False))
+
+
+def _escape(character: str) -> str:
+    number = ord(character)
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
