@@ -209,7 +209,7 @@ def test_the_default_folder(metaopt_, spec, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, out, _ = metaopt_("run", spec(small(steps=1), "mine.toml"), "--quiet")
     (folder,) = (tmp_path / "runs").iterdir()
-    assert status == 0 and re.fullmatch(r"mine-\d{8}-\d{6}", folder.name)
+    assert status == 0 and re.fullmatch(rf"mine-\d{{8}}-\d{{6}}-\d{{6}}-{os.getpid()}", folder.name)
     assert f"runs/{folder.name}" in out and "%" not in out
     assert (folder / "learner.metaopt").exists()
 
@@ -248,10 +248,12 @@ def test_a_run_goes_on_bit_for_bit_after_a_signal(metaopt_, spec, tmp_path, monk
     assert status == code
     again = f"python -m metaopt run {parts / 'spec.toml'} --out {parts} --resume"
     assert one_line(err) == f"interrupted. What was reached is saved; go on with `{again}`."
-    assert 0 < len(metaopt.read_header(parts / "checkpoint.metaopt")["metadata"]["values"]) < 20
+    assert 0 < metaopt.read_header(parts / "checkpoint.metaopt")["metadata"]["meta_steps"] < 20
     assert not (parts / "learner.metaopt").exists()
     assert metaopt_(*again.split()[3:])[0] == 0
-    for name in ("learner.metaopt", "history.json", "checkpoint.metaopt", "spec.toml"):
+    names = {path.name for path in whole.iterdir()}
+    assert {path.name for path in parts.iterdir()} == names and "checkpoint.metaopt.curves" in names
+    for name in names:
         assert (parts / name).read_bytes() == (whole / name).read_bytes(), name
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 

@@ -4,8 +4,9 @@ import math
 import os
 from typing import Any
 
-from .._core import read_header
+from .._core import CheckpointError, read_header
 from ..l2o._published import is_packed, read_published
+from ..meta._history import KIND, read_history
 from ..spec import dumps
 
 
@@ -29,11 +30,12 @@ def describe(path: str | os.PathLike[str]) -> str:
         return _describe_published(path)
     header = read_header(path)
     metadata = dict(header["metadata"])
+    curves = _curves(path, metadata)
     blocks = [f"{os.fspath(path)}: {metadata.pop('kind', 'arrays')}"]
     spec = metadata.pop("spec", None)
     if spec is not None:
         blocks.append(dumps(spec).rstrip())
-    facts = _curves(metadata) + [f"{key}: {value}" for key, value in metadata.items()]
+    facts = curves + [f"{key}: {value}" for key, value in metadata.items()]
     leaves = {leaf["path"]: (leaf["dtype"], leaf["shape"]) for leaf in header["leaves"]}
     return "\n\n".join([*blocks, "\n".join([*facts, *_arrays(leaves)])])
 
@@ -55,14 +57,24 @@ def _describe_published(path: str | os.PathLike[str]) -> str:
     )
 
 
-def _curves(metadata: dict[str, Any]) -> list[str]:
-    """The curves of meta-training in a few words; takes them out of `metadata`."""
-    values, validations = metadata.pop("values", None), metadata.pop("validations", None)
+def _curves(path: str | os.PathLike[str], metadata: dict[str, Any]) -> list[str]:
+    """The curves of meta-training in a few words; takes what is about them out of `metadata`."""
+    if metadata.get("kind") != KIND:
+        return []
+    try:
+        history = read_history(path)
+    except CheckpointError as error:
+        return [str(error)]
+    finally:
+        for name in ("curves", "values", "validations"):
+            metadata.pop(name, None)
+    metadata.pop("meta_steps", None)
     lines = []
-    if values:
-        lines.append(f"{len(values)} meta-steps, mean inner value {values[0]:.4g} at first, {values[-1]:.4g} at last")
-    if validations:
-        step, loss = min(validations, key=lambda pair: pair[1])
+    if history.values:
+        first, last = history.values[0], history.values[-1]
+        lines.append(f"{len(history.values)} meta-steps, mean inner value {first:.4g} at first, {last:.4g} at last")
+    if history.validations:
+        step, loss = min(history.validations, key=lambda pair: pair[1])
         lines.append(f"best validation loss {loss:.4g} at meta-step {step}")
         metadata.pop("best_step", None)
     return lines

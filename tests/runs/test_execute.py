@@ -24,6 +24,7 @@ def test_what_a_run_leaves(tmp_path, capsys):
     assert {p.name for p in folder.iterdir()} == {
         "spec.toml",
         "checkpoint.metaopt",
+        "checkpoint.metaopt.curves",
         "learner.metaopt",
         "history.json",
     }
@@ -50,7 +51,7 @@ def _checkpoint_like(folder):
     """The structure of a checkpoint of a small run, caught on its way to the file."""
     caught = []
     with pytest.MonkeyPatch.context() as patch:
-        import metaopt.meta._stores as stores
+        import metaopt._core._checkpoint_file as stores
 
         patch.setattr(stores, "save", lambda path, tree, **_: caught.append(tree))
         run(small(steps=1), folder)
