@@ -157,7 +157,7 @@ def _prepare(folder: pathlib.Path, explicit: dict[str, Any], resume: bool) -> No
 
 def _is_trace(name: str) -> bool:
     """Whether this is what a run leaves that was killed before it had begun."""
-    return name == ".lock" or (name != "spec.toml" and name.lstrip(".").startswith("spec.toml."))
+    return name in (".lock", ".spec.toml") or name.lstrip(".").startswith("spec.toml.")
 
 
 def _write_spec(folder: pathlib.Path, explicit: dict[str, Any]) -> None:
