@@ -2,11 +2,11 @@
 
 import argparse
 import contextlib
+import datetime
 import faulthandler
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="execute a run: train, compare, report")
     run.add_argument("spec", metavar="SPEC", help="a TOML or JSON file, or the name of a run (see `list runs`)")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the spec: `steps=200`")
-    run.add_argument("--out", type=Path, metavar="DIR", help="where results go (default: runs/NAME-TIME)")
+    run.add_argument("--out", type=Path, metavar="DIR", help="where results go (default: runs/NAME-TIME-PROCESS)")
     run.add_argument("--resume", action="store_true", help="go on from the checkpoint in the folder of --out")
     run.add_argument("--quiet", action="store_true", help="no progress bar")
     run.set_defaults(command=_run)
@@ -188,7 +188,10 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _new_folder(spec: str) -> Path:
-    return Path("runs", f"{Path(spec).stem}-{time.strftime('%Y%m%d-%H%M%S')}")
+    # No two processes of a machine have one number at a time. Should two on machines that share a disk meet in one
+    # microsecond, the lock of the folder tells.
+    now = datetime.datetime.now()
+    return Path("runs", f"{Path(spec).stem}-{now:%Y%m%d-%H%M%S-%f}-{os.getpid()}")
 
 
 def _launch(options: argparse.Namespace) -> int:

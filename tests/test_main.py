@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import pytest
 
 import metaopt
+import metaopt.__main__ as command_line
 import metaopt.backend._discovery as discovery
 import metaopt.runs._execute as execution
 from metaopt.__main__ import main
+from metaopt._core._lock import locked_folder
 from metaopt.backend import AbstractBackend
 from metaopt.bench import Benchmark, Claim, Report
 from metaopt.registry import DEFAULT
@@ -209,9 +211,10 @@ def test_the_default_folder(metaopt_, spec, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, out, _ = metaopt_("run", spec(small(steps=1), "mine.toml"), "--quiet")
     (folder,) = (tmp_path / "runs").iterdir()
-    assert status == 0 and re.fullmatch(r"mine-\d{8}-\d{6}", folder.name)
+    assert status == 0 and re.fullmatch(rf"mine-\d{{8}}-\d{{6}}-\d{{6}}-{os.getpid()}", folder.name)
     assert f"runs/{folder.name}" in out and "%" not in out
     assert (folder / "learner.metaopt").exists()
+    assert command_line._new_folder("mine.toml") != command_line._new_folder("mine.toml")
 
 
 def test_a_folder_that_cannot_be_written(metaopt_, spec, tmp_path):
@@ -221,6 +224,15 @@ def test_a_folder_that_cannot_be_written(metaopt_, spec, tmp_path):
     status, _, err = metaopt_("run", spec(small()), "--out", blocker)
     assert status == 2 and one_line(err) == f"{blocker}: File exists."
     assert blocker.read_text() == "not a folder"
+
+
+def test_twins_in_one_folder(metaopt_, spec, tmp_path):
+    with locked_folder(tmp_path / "out", ""):
+        status, out, err = metaopt_("run", spec(small(steps=1)), "--out", tmp_path / "out")
+    held = (
+        rf"The folder `{tmp_path}/out` is in use by process {os.getpid()} on \S+\. Choose another with `--out`, or wait"
+    )
+    assert status == 2 and out == "" and re.match(held, one_line(err))
 
 
 def _interrupt(monkeypatch, signals_after, number=signal.SIGINT):
@@ -248,10 +260,12 @@ def test_a_run_goes_on_bit_for_bit_after_a_signal(metaopt_, spec, tmp_path, monk
     assert status == code
     again = f"python -m metaopt run {parts / 'spec.toml'} --out {parts} --resume"
     assert one_line(err) == f"interrupted. What was reached is saved; go on with `{again}`."
-    assert 0 < len(metaopt.read_header(parts / "checkpoint.metaopt")["metadata"]["values"]) < 20
+    assert 0 < metaopt.read_header(parts / "checkpoint.metaopt")["metadata"]["meta_steps"] < 20
     assert not (parts / "learner.metaopt").exists()
     assert metaopt_(*again.split()[3:])[0] == 0
-    for name in ("learner.metaopt", "history.json", "checkpoint.metaopt", "spec.toml"):
+    names = {path.name for path in whole.iterdir()}
+    assert {path.name for path in parts.iterdir()} == names and "checkpoint.metaopt.curves" in names
+    for name in names:
         assert (parts / name).read_bytes() == (whole / name).read_bytes(), name
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
@@ -288,7 +302,11 @@ def test_show(metaopt_, spec, tmp_path):
     assert "1 arrays of 1 numbers in all:" in out and "['learning_rate']  float32[]" in out
     status, out, _ = metaopt_("show", tmp_path / "out" / "checkpoint.metaopt")
     assert status == 0 and ": meta-training\n" in out and "20 meta-steps, mean inner value" in out
-    assert re.search(r"best validation loss \S+ at meta-step \d+\n", out)
+    assert re.search(r"best validation loss \S+ at meta-step \d+\n", out) and "sha256" not in out
+    (tmp_path / "out" / "checkpoint.metaopt.curves").unlink()
+    status, out, _ = metaopt_("show", tmp_path / "out" / "checkpoint.metaopt")
+    assert status == 0 and "checkpoint.metaopt.curves`, the curves of this run, cannot be read" in out
+    assert "meta_steps: 20\n" in out and "['learning_rate']  float32[]" in out
     metaopt.save(tmp_path / "mine.metaopt", {"w": jnp.zeros((2, 3))}, metadata={"note": "my own"})
     status, out, _ = metaopt_("show", tmp_path / "mine.metaopt")
     assert out.splitlines()[2:] == ["note: my own", "1 arrays of 6 numbers in all:", "  ['w']  float32[2, 3]"]
@@ -385,8 +403,7 @@ def test_a_signal_to_a_process_saves_and_ends_it(spec, tmp_path, number, code):
     assert "--resume" in one_line(stderr)
     # Where nobody watches, the bar is a line now and then.
     assert "\r" not in stdout and stdout.count("/10000000") <= 10
-    reached = metaopt.read_header(out / "checkpoint.metaopt")["metadata"]["values"]
-    assert len(reached) < 10**7
+    assert metaopt.read_header(out / "checkpoint.metaopt")["metadata"]["meta_steps"] < 10**7
 
 
 def test_an_error_of_a_process():

@@ -32,3 +32,15 @@ def check_counts(**counts: int | None) -> None:
     for name, count in counts.items():
         if count is not None and count < 1:
             raise ValueError(f"`{name}` must be at least 1, but {count} was given.")
+
+
+def check_seconds(**times: float | None) -> None:
+    """Check that times, where they are given, are above 0.
+
+    **Raises:**
+
+    - `ValueError`: naming the first that is not.
+    """
+    for name, seconds in times.items():
+        if seconds is not None and not seconds > 0:
+            raise ValueError(f"`{name}` must be above 0, but {seconds} was given.")

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray, PyTree
 
 from .._core import AbstractAlgorithm, AbstractTaskFamily, Learner, Mixture
+from .._core._lock import locked_folder
 from ..meta import AbstractEstimator, MetaProblem, MetaResult, Mixed, meta_train, validate
 from ._ewc import EWC, importance
 from ._reservoir import Reservoir
@@ -107,6 +108,7 @@ def continual(
     names: Sequence[str] | None = None,
     test_tasks: int = 100,
     checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_seconds: float | None = 600.0,
     resume: bool = False,
     key: PRNGKeyArray,
     progress: bool = True,
@@ -138,7 +140,10 @@ def continual(
         alike. Those of several families are added up.
     - `names`: of the families, for the table.
     - `test_tasks`: held-out tasks of each family that losses are means over.
-    - `checkpoint`: a folder, which is made if needed, with a checkpoint of [`metaopt.meta_train`][] for each family.
+    - `checkpoint`: a folder, which is made if needed, with a checkpoint of [`metaopt.meta_train`][] and its
+        curves for each family. No second run can write there at the same time.
+    - `checkpoint_seconds`: how many seconds are lost at most if the process is killed; beside that, each family is
+        saved at each tenth of its steps, at its end, and on Ctrl-C and SIGTERM.
     - `resume`: go on from what is in that folder. The result has the same bits as that of a run without interruption.
     - `key`: the key of the run.
     - `progress`: whether to show progress bars.
@@ -150,7 +155,9 @@ def continual(
     **Raises:**
 
     - `ValueError`: if there is no family, `memory`, `anchor` or `importance_samples` is negative, `share` not between
-        0 and 1, there are more or fewer names than families, or for `resume` without `checkpoint`.
+        0 and 1, there are more or fewer names than families, `checkpoint_seconds` is not above 0, or for `resume`
+        without `checkpoint`.
+    - `BlockingIOError`: if another run writes to the folder.
     - `OSError`, [`metaopt.CheckpointError`][]: as [`metaopt.meta_train`][].
     """
     names = tuple(f"family {i + 1}" for i in range(len(families))) if names is None else tuple(names)
@@ -166,8 +173,6 @@ def continual(
     if resume and checkpoint is None:
         raise ValueError("`resume=True` needs the folder `checkpoint` to resume from.")
     folder = None if checkpoint is None else Path(checkpoint)
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
     train_key, test_key, keep_key, weigh_key = jr.split(key, 4)
     tested = problem.horizon.longest
 
@@ -176,32 +181,34 @@ def continual(
 
     kept: list[tuple[Reservoir, int]] = []
     weights, rows, stages = None, [losses(learner)], []
-    for index, family in enumerate(families):
-        known, rule = dataclasses.replace(problem, family=family), estimator
-        if kept:
-            known = dataclasses.replace(problem, family=_replay(family, kept, index, share))
-            rule = Mixed(estimator, normalize=False)
-        held = outer if index == 0 or not anchor else EWC(outer, anchor, weights)
-        result = meta_train(
-            learner,
-            known,
-            estimator=rule,
-            outer=held,
-            steps=steps,
-            key=jr.fold_in(train_key, index),
-            checkpoint=None if folder is None else folder / f"family-{index + 1}.metaopt",
-            resume=resume,
-            progress=progress,
-        )
-        learner = result.learner
-        stages.append(result)
-        rows.append(losses(learner))
-        if memory:
-            kept = _keep(kept, family, memory, key=jr.fold_in(keep_key, index))
-        if anchor and importance_samples:
-            alone, samples_key = dataclasses.replace(problem, family=family), jr.fold_in(weigh_key, index)
-            found = importance(learner, alone, estimator=estimator, samples=importance_samples, key=samples_key)
-            weights = found if weights is None else jtu.tree_map(jnp.add, weights, found)
+    with locked_folder(folder, "Give this run another `checkpoint`, or wait until the other has ended."):
+        for index, family in enumerate(families):
+            known, rule = dataclasses.replace(problem, family=family), estimator
+            if kept:
+                known = dataclasses.replace(problem, family=_replay(family, kept, index, share))
+                rule = Mixed(estimator, normalize=False)
+            held = outer if index == 0 or not anchor else EWC(outer, anchor, weights)
+            result = meta_train(
+                learner,
+                known,
+                estimator=rule,
+                outer=held,
+                steps=steps,
+                key=jr.fold_in(train_key, index),
+                checkpoint=None if folder is None else folder / f"family-{index + 1}.metaopt",
+                checkpoint_seconds=checkpoint_seconds,
+                resume=resume,
+                progress=progress,
+            )
+            learner = result.learner
+            stages.append(result)
+            rows.append(losses(learner))
+            if memory:
+                kept = _keep(kept, family, memory, key=jr.fold_in(keep_key, index))
+            if anchor and importance_samples:
+                alone, samples_key = dataclasses.replace(problem, family=family), jr.fold_in(weigh_key, index)
+                found = importance(learner, alone, estimator=estimator, samples=importance_samples, key=samples_key)
+                weights = found if weights is None else jtu.tree_map(jnp.add, weights, found)
     return ContinualResult(learner, np.asarray(rows), stages, names)
 
 

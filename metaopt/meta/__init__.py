@@ -7,6 +7,7 @@ from ._decay_to_start import DecayToStart as DecayToStart
 from ._displacement import Displacement as Displacement
 from ._es import ES as ES
 from ._es_single import ESSingle as ESSingle
+from ._history import History as History, read_history as read_history
 from ._horizons import ConstantHorizon as ConstantHorizon, LogUniformHorizon as LogUniformHorizon
 from ._implicit import Implicit as Implicit
 from ._mixed import Mixed as Mixed
@@ -23,7 +24,6 @@ from ._pes import PES as PES
 from ._proximal import Proximal as Proximal
 from ._task_parallel import TaskParallel as TaskParallel
 from ._train import (
-    History as History,
     MetaResult as MetaResult,
     MetaState as MetaState,
     meta_step as meta_step,

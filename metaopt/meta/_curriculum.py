@@ -10,7 +10,9 @@ import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
 from .._core import AbstractAlgorithm, AbstractTaskFamily, Learner
-from ._train import History, MetaResult, meta_train
+from .._core._lock import locked_folder
+from ._history import History
+from ._train import MetaResult, meta_train
 from .base import AbstractEstimator, MetaProblem
 
 
@@ -61,6 +63,7 @@ def train_curriculum(
     key: PRNGKeyArray,
     validation_tasks: int = 16,
     checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_seconds: float | None = 600.0,
     resume: bool = False,
     progress: bool = True,
 ) -> CurriculumResult:
@@ -79,7 +82,10 @@ def train_curriculum(
     - `outer`: any algorithm; it is told the steps of each stage.
     - `key`: the key of the run.
     - `validation_tasks`: how many tasks a validation averages over.
-    - `checkpoint`: a folder, with one checkpoint per stage.
+    - `checkpoint`: a folder, with one checkpoint of [`metaopt.meta_train`][] per stage, and its curves. No second run
+        can write there at the same time.
+    - `checkpoint_seconds`: how many seconds are lost at most if the process is killed; beside that, each stage is saved
+        at each tenth of its steps, at its end, and on Ctrl-C and SIGTERM.
     - `resume`: go on from there; the result is that of a run that was not interrupted, bit for bit.
     - `progress`: whether to show progress bars.
 
@@ -89,7 +95,10 @@ def train_curriculum(
 
     **Raises:**
 
-    - `ValueError`: if there are no stages, or `resume` is given without `checkpoint`.
+    - `ValueError`: if there are no stages, `resume` is given without `checkpoint`, or `checkpoint_seconds` is not above
+        0.
+    - `BlockingIOError`: if another run writes to the folder.
+    - `OSError`, [`metaopt.CheckpointError`][]: as [`metaopt.meta_train`][].
     """
     if not stages:
         raise ValueError("`stages` is empty, but a curriculum needs at least one `metaopt.meta.Stage`.")
@@ -97,27 +106,29 @@ def train_curriculum(
         raise ValueError("`resume=True` needs the `checkpoint` folder to resume from.")
     results, promotions = [], []
     history = History([], [])
-    for index, stage in enumerate(stages):
-        done = len(history.values)
-        result = meta_train(
-            learner,
-            stage.problem,
-            estimator=estimator if stage.estimator is None else stage.estimator,
-            outer=outer,
-            steps=stage.steps,
-            key=jr.fold_in(key, index),
-            validation=stage.problem.family if stage.validation is None else stage.validation,
-            validate_every=stage.validate_every,
-            validation_tasks=validation_tasks,
-            patience=stage.patience,
-            target=stage.target,
-            checkpoint=None if checkpoint is None else pathlib.Path(checkpoint) / f"stage-{index}.metaopt",
-            resume=resume,
-            progress=progress,
-        )
-        learner = result.learner
-        results.append(result)
-        validations = [(done + step, loss) for step, loss in result.history.validations]
-        history = History(history.values + result.history.values, history.validations + validations)
-        promotions.append(len(history.values))
+    with locked_folder(checkpoint, "Give this run another `checkpoint`, or wait until the other has ended."):
+        for index, stage in enumerate(stages):
+            done = len(history.values)
+            result = meta_train(
+                learner,
+                stage.problem,
+                estimator=estimator if stage.estimator is None else stage.estimator,
+                outer=outer,
+                steps=stage.steps,
+                key=jr.fold_in(key, index),
+                validation=stage.problem.family if stage.validation is None else stage.validation,
+                validate_every=stage.validate_every,
+                validation_tasks=validation_tasks,
+                patience=stage.patience,
+                target=stage.target,
+                checkpoint=None if checkpoint is None else pathlib.Path(checkpoint) / f"stage-{index}.metaopt",
+                checkpoint_seconds=checkpoint_seconds,
+                resume=resume,
+                progress=progress,
+            )
+            learner = result.learner
+            results.append(result)
+            validations = [(done + step, loss) for step, loss in result.history.validations]
+            history = History(history.values + result.history.values, history.validations + validations)
+            promotions.append(len(history.values))
     return CurriculumResult(learner, history, results, promotions)

@@ -1,12 +1,12 @@
 """Where a driver keeps its checkpoints: in a file, or in a folder that many processes write together."""
 
 import os
-import pathlib
 from typing import Any, TypeVar
 
 import jax
 
-from .._core import load, read_header, save
+from .._core._checkpoint_file import CheckpointFile
+from .._core._curves import Curves
 from ..sharding import CheckpointFolder
 from ..sharding._checkpoints import OpenFolder
 
@@ -14,35 +14,13 @@ from ..sharding._checkpoints import OpenFolder
 T = TypeVar("T")
 
 
-class File:
-    """One file for the latest checkpoint, with the methods of an open checkpoint folder."""
-
-    def __init__(self, path: pathlib.Path):
-        self.path = path
-
-    def save(self, step: int, tree: Any, metadata: dict[str, Any]) -> None:
-        del step
-        save(self.path, tree, metadata=metadata)
-
-    def load(self, like: T) -> tuple[T, dict[str, Any]] | None:
-        if not self.path.exists():
-            return None
-        return load(self.path, like), read_header(self.path)["metadata"]
-
-    def wait(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
 class Nowhere:
     """What stands for a file where nothing is saved."""
 
-    def save(self, step: int, tree: Any, metadata: dict[str, Any]) -> None:
+    def save(self, step: int, tree: Any, metadata: dict[str, Any], curves: Curves) -> None:
         pass
 
-    def load(self, like: T) -> tuple[T, dict[str, Any]] | None:
+    def load(self, like: T) -> tuple[T, dict[str, Any], Curves | None] | None:
         pass
 
     def wait(self) -> None:
@@ -51,21 +29,25 @@ class Nowhere:
     def close(self) -> None:
         pass
 
+    def release(self) -> None:
+        pass
 
-def open_store(place: str | os.PathLike[str] | CheckpointFolder | None) -> File | Nowhere | OpenFolder:
+
+def open_store(place: str | os.PathLike[str] | CheckpointFolder | None) -> CheckpointFile | Nowhere | OpenFolder:
     """Get ready to save and load checkpoints.
 
     **Raises:**
 
     - `ValueError`: for a file that many processes would write.
+    - `BlockingIOError`: for a file or folder that another run writes to.
     """
     if place is None:
         return Nowhere()
     if isinstance(place, CheckpointFolder):
-        return OpenFolder(place)
+        return OpenFolder(place, alone=True)
     if jax.process_count() > 1:
         raise ValueError(
             f"{jax.process_count()} processes cannot write one file, `{os.fspath(place)}`. Give `checkpoint` a "
             "`metaopt.sharding.CheckpointFolder`."
         )
-    return File(pathlib.Path(place))
+    return CheckpointFile(place)

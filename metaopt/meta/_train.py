@@ -16,19 +16,22 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from .._core import (
     AbstractAlgorithm,
     AbstractTaskFamily,
+    CheckpointError,
     Learner,
     Mixture,
     SkipNonFinite,
     unroll,
     with_horizon,
 )
-from .._core._numbers import check_counts
+from .._core._curves import Curves
+from .._core._interrupts import deferred_interrupts
+from .._core._numbers import check_counts, check_seconds
 from .._core._progress import progress_bar
 from .._core._task import check_family
 from ..sharding import CheckpointFolder
 from ..sharding._everywhere import agree, fetch, replicate
 from ._devices import task_keys
-from ._interrupts import deferred_interrupts
+from ._history import KIND, History, to_history
 from ._partition import partition
 from ._stores import open_store
 from ._task_parallel import shared_mesh
@@ -48,13 +51,6 @@ class MetaState(eqx.Module):
     outer: PyTree
     estimator: PyTree
     diverged: Int[Array, ""]
-
-
-class History(eqx.Module):
-    """What happened: the mean inner value at each meta-step, and each validation as `(meta-step, loss)`."""
-
-    values: list[float]
-    validations: list[tuple[int, float]]
 
 
 class MetaResult(eqx.Module):
@@ -161,6 +157,7 @@ def meta_train(
     target: float | None = None,
     checkpoint: str | os.PathLike[str] | CheckpointFolder | None = None,
     checkpoint_every: int | None = None,
+    checkpoint_seconds: float | None = 600.0,
     resume: bool = False,
     progress: bool = True,
 ) -> MetaResult:
@@ -172,6 +169,12 @@ def meta_train(
 
     In a run of many processes ([`metaopt.sharding.initialize`][]) all of them call this with the same arguments, and
     get the same result. Ctrl-C or SIGTERM in one of them ends all.
+
+    In the main thread, Ctrl-C and SIGTERM wait for the end of the chunk that runs; a second one does not wait. What was
+    reached is saved, then Ctrl-C raises `KeyboardInterrupt`. SIGTERM calls the handler that the program has for it; if
+    that raises `KeyboardInterrupt` or `SystemExit`, what was reached is saved, too. Where the program has none it is
+    saved, and the process then dies of the signal, as it does without metaopt. Other threads get no signals: in them,
+    and without `checkpoint`, a SIGTERM without a handler ends the process at once.
 
     **Arguments:**
 
@@ -189,7 +192,12 @@ def meta_train(
         checkpoints hold alone, so a resumed run stops where one that was not interrupted does.
     - `target`: stop when a validation loss is at most this.
     - `checkpoint`: a file to which the whole state is saved every `checkpoint_every` meta-steps (by default a tenth of
-        `steps`), at the end, and on Ctrl-C.
+        `steps`) and every `checkpoint_seconds`, at the end, and on Ctrl-C and SIGTERM. The curves are in a second file
+        beside it, `checkpoint` + `.curves`, which is appended to; keep both together. While this call runs it holds a
+        lock, `checkpoint` + `.lock`, so that no second run writes there.
+    - `checkpoint_every`, `checkpoint_seconds`: how many meta-steps, and how many seconds, are lost at most if the
+        process is killed. When something is saved makes no difference to what is computed. `checkpoint_seconds=None`
+        does not look at the clock; in a run of many processes, that of the first one counts.
     - `resume`: go on from `checkpoint` if that file exists.
     - `progress`: whether to show a progress bar.
 
@@ -200,16 +208,20 @@ def meta_train(
 
     **Raises:**
 
-    - `ValueError`: for a `steps`, `validate_every`, `checkpoint_every` or `patience` below 1, `patience` or `target`
-        without `validation`, or `resume` without `checkpoint`; in a run of many processes, if the estimator is not
+    - `ValueError`: for a `steps`, `validate_every`, `checkpoint_every` or `patience` below 1, a
+        `checkpoint_seconds` that is not above 0, `patience` or `target` without `validation`, or `resume` without
+        `checkpoint`; in a run of many processes, if the estimator is not
         spread over the devices of all, or the checkpoint is a file.
     - `TypeError`: if the tasks of a family differ in shape.
-    - `OSError`: if the checkpoint cannot be written; tried before training starts.
-    - [`metaopt.CheckpointError`][]: if the checkpoint to resume from is damaged or does not fit.
+    - `OSError`: if the checkpoint cannot be written; tried before training starts. A `BlockingIOError` if another run
+        writes it.
+    - [`metaopt.CheckpointError`][]: if the checkpoint to resume from is damaged or does not fit, or its curves are
+        missing, damaged, or of another run.
     """
     validate_every = max(1, steps // 10) if validate_every is None else validate_every
     checkpoint_every = max(1, steps // 10) if checkpoint_every is None else checkpoint_every
     check_counts(steps=steps, validate_every=validate_every, checkpoint_every=checkpoint_every, patience=patience)
+    check_seconds(checkpoint_seconds=checkpoint_seconds)
     if validation is None and (patience is not None or target is not None):
         raise ValueError("`patience` and `target` judge validations. Give `validation`, the tasks to validate on.")
     if resume and checkpoint is None:
@@ -222,30 +234,37 @@ def meta_train(
     validation = run.shared(validation)
     many = jax.process_count() > 1
     bar = progress_bar(steps, done=run.step, unit="meta-step", enabled=progress and jax.process_index() == 0)
-    waiting = deferred_interrupts(agree if many else None)
-    with bar, waiting as let_interrupts_through:
+    path = checkpoint.path if isinstance(checkpoint, CheckpointFolder) else checkpoint
+    place = None if path is None else os.fspath(path)
+    waiting = deferred_interrupts(agree if many else None, place=place)
+    with waiting as let_interrupts_through, bar:
         try:
             if validation is not None and not run.validations:
                 run.validate(validation, validation_tasks, validation_steps)
-            while run.step < steps and not run.settled(validate_every, patience, target):
+                run.settle()
+            while run.step < steps and not run.is_over(validate_every, patience, target):
                 before = run.step
                 stop = min([steps, *[p * (before // p + 1) for p in periods]])
                 run.advance(stop)
                 last = run.step == steps
                 if validation is not None and (run.step % validate_every == 0 or last):
                     run.validate(validation, validation_tasks, validation_steps)
-                last = last or run.settled(validate_every, patience, target)
+                run.settle()
+                last = last or run.is_over(validate_every, patience, target)
                 bar.set_postfix(run.postfix(), refresh=False)
                 bar.update(run.step - before)
                 let_interrupts_through()
-                if checkpoint is not None and (run.step % checkpoint_every == 0 or last):
+                if checkpoint is not None and (
+                    run.step % checkpoint_every == 0 or last or run.is_late(checkpoint_seconds)
+                ):
                     run.save()
-            run.store.wait()
-        except KeyboardInterrupt:
+            run.store.close()
+        except (KeyboardInterrupt, SystemExit):
             run.save()
             run.store.close()
             raise
-    run.store.close()
+        finally:
+            run.store.release()
     return run.result()
 
 
@@ -282,9 +301,16 @@ class _Run:
         self.validations: list[tuple[int, float]] = []
         self.chunk, self.compile_seconds = 1, 0.0
         self.store = open_store(checkpoint)
-        if not (resume and self.load()):
-            self.save()
-            self.store.wait()
+        try:
+            found = resume and self.load()
+            self.settle()
+            if not found:
+                self.save()
+                self.store.wait()
+        except BaseException:
+            self.store.release()
+            raise
+        self.saved = time.monotonic()
 
     def shared(self, tree: T) -> T:
         """The same in a run of many processes: arrays on the devices of all."""
@@ -315,7 +341,7 @@ class _Run:
             self.best, self.best_step = self.state.learner, self.step
         self.validations.append((self.step, loss))
 
-    def settled(self, every: int, patience: int | None, target: float | None) -> bool:
+    def is_over(self, every: int, patience: int | None, target: float | None) -> bool:
         """Whether the validations so far are reason to stop."""
         # Not the one at the end of a shorter run that is gone on with.
         losses = [loss for step, loss in self.validations if step % every == 0]
@@ -331,19 +357,36 @@ class _Run:
             shown["skipped"] = str(int(self.state.outer.skipped))
         return shown
 
+    def settle(self) -> None:
+        """Remember this moment, at which nothing is half done: what is saved, whenever an interrupt comes."""
+        self.settled = (self.state, self.best, self.best_step, len(self.values), len(self.validations))
+
     def save(self) -> None:
-        curves = {"values": self.values, "validations": self.validations, "best_step": self.best_step}
-        self.store.save(self.step, (self.state, self.best), {"kind": "meta-training", **curves})
+        state, best, best_step, step, validations = self.settled
+        curves = Curves(self.values[:step], self.validations[:validations])
+        self.store.save(step, (state, best), {"kind": KIND, "meta_steps": step, "best_step": best_step}, curves)
+        self.saved = time.monotonic()
+
+    def is_late(self, seconds: float | None) -> bool:
+        """Whether the last checkpoint was so long ago, by the clock of the first process."""
+        if seconds is None:
+            return False
+        return bool(agree(int(jax.process_index() == 0 and time.monotonic() - self.saved >= seconds)))
 
     def load(self) -> bool:
         """Go on from what is stored; returns whether there is something."""
         found = self.store.load((self.state, self.best))
         if found is None:
             return False
-        (self.state, self.best), metadata = found
-        self.values = list(metadata["values"])
-        self.validations = [(int(step), float(loss)) for step, loss in metadata["validations"]]
+        (self.state, self.best), metadata, curves = found
+        history = to_history(metadata, curves)
+        self.values, self.validations = history.values, history.validations
         self.best_step = int(metadata["best_step"])
+        if int(self.state.step) != self.step:
+            raise CheckpointError(
+                f"The checkpoint was saved after meta-step {int(self.state.step)}, but its curves have {self.step} of "
+                "them. Go on from an earlier one."
+            )
         return True
 
     def result(self) -> MetaResult:

@@ -4,9 +4,10 @@ import math
 import os
 from typing import Any
 
-from .._core import read_header
+from .._core import CheckpointError, read_header
 from .._core._printable import printable
 from ..l2o._published import is_packed, read_published
+from ..meta._history import KIND, read_history
 from ..spec import dumps
 
 
@@ -36,10 +37,11 @@ def describe(path: str | os.PathLike[str]) -> str:
         return _describe_published(path)
     header = read_header(path)
     metadata = dict(header["metadata"])
+    curves = _curves(path, metadata)
     blocks = [printable(f"{os.fspath(path)}: {metadata.pop('kind', 'arrays')}")]
     if isinstance(metadata.get("spec"), dict):
         blocks.append(dumps(metadata.pop("spec")).rstrip())
-    facts = _curves(metadata) + [printable(f"{key}: {value}") for key, value in metadata.items()]
+    facts = curves + [printable(f"{key}: {value}") for key, value in metadata.items()]
     leaves = {leaf["path"]: (leaf["dtype"], leaf["shape"]) for leaf in header["leaves"]}
     return "\n\n".join([*blocks, "\n".join([*facts, *_arrays(leaves)])])
 
@@ -64,8 +66,16 @@ def _describe_published(path: str | os.PathLike[str]) -> str:
     )
 
 
-def _curves(metadata: dict[str, Any]) -> list[str]:
+def _curves(path: str | os.PathLike[str], metadata: dict[str, Any]) -> list[str]:
     """The curves of meta-training in a few words; takes them out of `metadata`. What is no curve stays there."""
+    if metadata.get("kind") == KIND and "curves" in metadata:
+        del metadata["curves"]
+        try:
+            history = read_history(path)
+        except CheckpointError as error:
+            return [printable(str(error))]
+        metadata |= {"values": history.values, "validations": [list(pair) for pair in history.validations]}
+        metadata.pop("meta_steps", None)
     values, validations = metadata.get("values"), metadata.get("validations")
     lines = []
     if isinstance(values, list) and all(map(_is_number, values)):

@@ -12,7 +12,10 @@ import jax
 import jax.random as jr
 
 from .._core import Learner, load, save
+from .._core._checkpoint_file import Watched
+from .._core._lock import Lock, locked_folder
 from .._core._printable import printable
+from .._core._save import write_at_once
 from ..evaluate import Comparison, compare, plot, write_json
 from ..meta import MetaResult, meta_train
 from ..meta._task_parallel import shared_mesh
@@ -36,8 +39,11 @@ def execute(
 ) -> Comparison | None:
     """Execute a run and leave its results in a folder.
 
-    Writes `spec.toml`, `checkpoint.metaopt` (while training), `learner.metaopt` (which [`metaopt.load`][] opens),
-    `history.json`, and with an evaluation `comparison.json`, `report.txt` and `curves.png`.
+    Writes `spec.toml`, `checkpoint.metaopt` and `checkpoint.metaopt.curves` (while training), `learner.metaopt` (which
+    [`metaopt.load`][] opens), `history.json`, and with an evaluation `comparison.json`, `report.txt` and `curves.png`.
+    While it runs it holds the lock `.lock`, which ends with the process, so that no second run writes to the folder. If
+    the folder is emptied, removed or moved meanwhile, all that is needed to resume is written to its place with the
+    next checkpoint, with a warning.
 
     In a run of many processes ([`metaopt.sharding.initialize`][]) all of them call this. They train together, with
     checkpoints in the folder `checkpoints`; everything else, printing included, the first one does alone.
@@ -59,6 +65,7 @@ def execute(
     - [`metaopt.spec.SpecError`][]: if the spec is wrong, or differs from that of the run to resume in more than
         `steps`, `evaluation` and `description`; if one process should go on where many had begun, or the reverse.
     - `FileExistsError`: if the folder holds something already.
+    - `BlockingIOError`: if another run writes to the folder now.
     - `OSError`: if the folder cannot be written, or the learner to start from cannot be read.
     - [`metaopt.CheckpointError`][]: if the checkpoint to resume from is damaged, or the learner to start from is of
         another kind.
@@ -69,19 +76,34 @@ def execute(
         run = dataclasses.replace(run, learner=load(run.start, run.learner))
     _check_estimator(run)
     folder = pathlib.Path(out)
-    if jax.process_index() == 0:
-        _prepare(folder, explicit, resume)
-        if run.description and progress:
-            print(printable(run.description, lines=True), flush=True)
-    try:
-        result = _train(run, folder / _checkpoint(), resume, progress)
-        return _finish(run, result, explicit, folder, progress) if jax.process_index() == 0 else None
-    except KeyboardInterrupt as interrupt:
-        if (folder / _checkpoint()).exists():
-            again = f"run {shlex.quote(str(folder / 'spec.toml'))} --out {shlex.quote(str(folder))} --resume"
-            start = "" if jax.process_count() == 1 else f"launch -n {jax.process_count()} -- "
-            interrupt.add_note(f"What was reached is saved; go on with `python -m metaopt {start}{again}`.")
-        raise
+    alone = "Choose another with `--out`, or wait until that run has ended; its lock ends with it."
+    # The first process speaks for all.
+    with locked_folder(folder if jax.process_index() == 0 else None, alone) as lock:
+        if lock is not None:
+            _prepare(folder, explicit, resume)
+            if run.description and progress:
+                print(printable(run.description, lines=True), flush=True)
+        try:
+            place = Watched(folder / _checkpoint(), lambda: _keep(folder, explicit, lock))
+            result = _train(run, place, resume, progress)
+            if lock is None:
+                return None
+            _keep(folder, explicit, lock)
+            return _finish(run, result, explicit, folder, progress)
+        except KeyboardInterrupt as interrupt:
+            if (folder / _checkpoint()).exists():
+                again = f"run {shlex.quote(str(folder / 'spec.toml'))} --out {shlex.quote(str(folder))} --resume"
+                start = "" if jax.process_count() == 1 else f"launch -n {jax.process_count()} -- "
+                interrupt.add_note(f"What was reached is saved; go on with `python -m metaopt {start}{again}`.")
+            raise
+
+
+def _keep(folder: pathlib.Path, explicit: dict[str, Any], lock: Lock | None) -> None:
+    """See to it, before a checkpoint is saved, that the folder is ours and has what a run needs to be resumed."""
+    if lock is not None and lock.lost():
+        lock.take()
+    if not (folder / "spec.toml").exists():
+        _write_spec(folder, explicit)
 
 
 def _checkpoint() -> str:
@@ -117,7 +139,7 @@ def _check_estimator(run: Run) -> None:
 
 def _prepare(folder: pathlib.Path, explicit: dict[str, Any], resume: bool) -> None:
     file = folder / "spec.toml"
-    if folder.is_dir() and any(folder.iterdir()):
+    if not all(_is_trace(path.name) for path in folder.iterdir()):
         if not resume:
             raise FileExistsError(
                 f"The folder `{folder}` is not empty, and results are never overwritten. Choose another with `--out`, "
@@ -131,13 +153,19 @@ def _prepare(folder: pathlib.Path, explicit: dict[str, Any], resume: bool) -> No
         if (folder / other).exists():
             who = "many processes" if other == "checkpoints" else "one process"
             raise SpecError("", f"`{folder}` holds a run of {who}, which only {who} can resume.")
-    folder.mkdir(parents=True, exist_ok=True)
-    scratch = folder / ".spec.toml"
-    scratch.write_text(dumps(explicit))
-    scratch.replace(file)
+    _write_spec(folder, explicit)
 
 
-def _train(run: Run, checkpoint: pathlib.Path, resume: bool, progress: bool) -> MetaResult:
+def _is_trace(name: str) -> bool:
+    """Whether this is what a run leaves that was killed before it had begun."""
+    return name in (".lock", ".spec.toml") or name.lstrip(".").startswith("spec.toml.")
+
+
+def _write_spec(folder: pathlib.Path, explicit: dict[str, Any]) -> None:
+    write_at_once(folder / "spec.toml", dumps(explicit).encode())
+
+
+def _train(run: Run, checkpoint: Watched, resume: bool, progress: bool) -> MetaResult:
     return meta_train(
         run.learner,
         run.problem,

@@ -18,6 +18,9 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from .._core import CheckpointError
+from .._core._checkpoint_file import before_saving
+from .._core._curves import Curves, CurvesFile
+from .._core._lock import Lock
 from .._core._save import is_key, kind_of
 from ._everywhere import agree
 
@@ -33,7 +36,8 @@ class CheckpointFolder:
 
     Orbax writes them in the background, each process what it holds, and a checkpoint counts once it is complete: what a
     process that was killed has left is ignored. They can be read on another number of devices or processes than they
-    were written on. Needs the extra `checkpoint`.
+    were written on. The file `curves` beside them, which the first process appends to, belongs to all of them. Needs
+    the extra `checkpoint`.
 
     ```py
     meta_train(..., checkpoint=CheckpointFolder("runs/mine/checkpoints"), resume=True)
@@ -54,9 +58,15 @@ class CheckpointFolder:
 
 
 class OpenFolder:
-    """A checkpoint folder that is being used. All processes must call the same methods in the same order."""
+    """A checkpoint folder that is being used. All processes must call the same methods in the same order.
 
-    def __init__(self, folder: CheckpointFolder):
+    **Arguments:**
+
+    - `folder`: which one.
+    - `alone`: whether no other run may use it meanwhile: the first process holds its lock.
+    """
+
+    def __init__(self, folder: CheckpointFolder, *, alone: bool = False):
         try:
             import orbax.checkpoint
         except ImportError as error:
@@ -64,10 +74,15 @@ class OpenFolder:
                 "Checkpoint folders need `orbax-checkpoint`. Install it with `pip install 'metaopt[checkpoint]'`."
             ) from error
         self.path, self.keep = pathlib.Path(folder.path).absolute(), folder.keep
+        self.before, self.curves = before_saving(folder.path), CurvesFile(self.path / "curves")
         if self.path.exists() and not self.path.is_dir():
             raise NotADirectoryError(f"`{self.path}` is a file, but a folder for checkpoints was wanted.")
         self.path.mkdir(parents=True, exist_ok=True)
+        self.lock: Lock | None = None
         if jax.process_index() == 0:
+            if alone:
+                remedy = "Give this run another one, or wait until the other has ended; the lock ends with it."
+                self.lock = Lock(self.path / ".lock", f"The checkpoint folder `{self.path}`", remedy)
             for left in [*self.path.glob(f"*{_TEMPORARY}*"), *self.path.glob(f"*{_REMOVED}")]:
                 shutil.rmtree(left, ignore_errors=True)
         # What it logs as an error, it raises too.
@@ -79,10 +94,16 @@ class OpenFolder:
 
     def steps(self) -> list[int]:
         """The steps of all complete checkpoints: what is incomplete has another name."""
-        return sorted(int(place.name) for place in self.path.iterdir() if place.name.isdigit())
+        try:
+            return sorted(int(place.name) for place in self.path.iterdir() if place.name.isdigit())
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"The folder `{self.path}` was removed or moved while a run saved its checkpoints there. Put it back, "
+                "or start anew."
+            ) from error
 
-    def save(self, step: int, tree: Any, metadata: dict[str, Any]) -> None:
-        """Begin to save the arrays of a pytree, after what was begun before is complete."""
+    def save(self, step: int, tree: Any, metadata: dict[str, Any], curves: Curves) -> None:
+        """Begin to save the arrays of a pytree, after what was begun before is complete, and after the curves."""
         self.wait()
         if step == self.last:
             return
@@ -90,6 +111,11 @@ class OpenFolder:
             raise FileExistsError(
                 f"`{self.path}` holds checkpoints of another run. Go on with `resume=True`, or take another folder."
             )
+        first = jax.process_index() == 0
+        if first:
+            self.before()
+        with self._errors():
+            metadata = {**metadata, "curves": self.curves.append(curves, write=first)}
         leaves = _arrays(tree)
         about = {"leaves": {name: kind_of(leaf) for name, leaf in leaves.items()}, "metadata": metadata}
         # Orbax knows neither typed keys nor arrays without elements.
@@ -99,8 +125,11 @@ class OpenFolder:
             self.checkpointer.save(self.path / str(step), args=both)
         self.last = step
 
-    def load(self, like: T) -> tuple[T, dict[str, Any]] | None:
-        """The latest checkpoint, if there is one: the arrays in a pytree like the given one, and the metadata."""
+    def load(self, like: T) -> tuple[T, dict[str, Any], Curves | None] | None:
+        """The latest checkpoint, if there is one: the arrays in a pytree like the given one, metadata, and curves.
+
+        Old checkpoints have their curves in the metadata.
+        """
         step = agree(max(self.steps(), default=-1))
         if step < 0:
             return None
@@ -128,7 +157,10 @@ class OpenFolder:
             array = array if isinstance(_sharding(leaf), NamedSharding) else jnp.asarray(np.asarray(array))
             return jr.wrap_key_data(array, impl=jr.key_impl(leaf)) if is_key(leaf) else array
 
-        return jtu.tree_map_with_path(fit, like), about["metadata"]
+        metadata, curves = about["metadata"], None
+        if "curves" in metadata:
+            curves = self.curves.read(metadata["curves"], cut=jax.process_index() == 0)
+        return jtu.tree_map_with_path(fit, like), metadata, curves
 
     def wait(self) -> None:
         """Wait until all is written; then remove what is old."""
@@ -144,6 +176,11 @@ class OpenFolder:
         """Wait, and let go. Not after an error: other processes that are no more would be waited for."""
         self.wait()
         self.checkpointer.close()
+
+    def release(self) -> None:
+        """Let others use the folder. What is being written is not waited for."""
+        if self.lock is not None:
+            self.lock.release()
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:

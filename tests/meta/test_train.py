@@ -1,3 +1,9 @@
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
 from typing import Any
 
 import equinox as eqx
@@ -9,9 +15,11 @@ import optax
 import pytest
 
 import metaopt
-from metaopt.meta import PES, ConstantHorizon, MeanLoss, MetaProblem, TaskParallel, Unrolled, meta_train
+import metaopt.meta._train as train_module
+from metaopt.meta import PES, ConstantHorizon, MeanLoss, MetaProblem, TaskParallel, Unrolled, meta_train, read_history
 from metaopt.meta._stores import open_store
 from metaopt.sharding import CheckpointFolder, make_mesh
+from metaopt.sharding._checkpoints import OpenFolder
 
 from .problems import Parabolas, descent, log_rate
 
@@ -46,10 +54,16 @@ def test_a_folder_of_checkpoints_gives_the_same_bits(tmp_path):
     pytest.importorskip("orbax.checkpoint")
     whole, folder = train(steps=20), CheckpointFolder(tmp_path / "checkpoints")
     train(steps=7, checkpoint=folder, checkpoint_every=3, resume=True)
-    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["6", "7"]
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["6", "7", "curves"]
     with pytest.raises(FileExistsError, match="holds checkpoints of another run"):
         train(steps=20, checkpoint=folder)
+    held = OpenFolder(folder, alone=True)
+    with pytest.raises(BlockingIOError, match=r"folder `.*checkpoints` is in use by process \d+ on"):
+        train(steps=20, checkpoint=folder, resume=True)
+    held.close()
+    held.release()
     resumed = train(steps=20, checkpoint=folder, resume=True)
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["18", "20", "curves"]
     assert eqx.tree_equal(whole.last, resumed.last) and whole.history.values == resumed.history.values
 
 
@@ -80,9 +94,177 @@ def test_an_interrupt_saves_what_was_reached(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         train(steps=20, checkpoint=path, checkpoint_every=20)
     monkeypatch.undo()
-    reached = len(metaopt.read_header(path)["metadata"]["values"])
+    reached = metaopt.read_header(path)["metadata"]["meta_steps"]
     assert 0 < reached < 20
     assert eqx.tree_equal(train(steps=20, checkpoint=path, resume=True).last, train(steps=20).last)
+
+
+def test_a_checkpoint_does_not_grow_and_its_curves_are_beside_it(tmp_path):
+    path, curves = tmp_path / "run.metaopt", tmp_path / "run.metaopt.curves"
+    sizes, read = [], []
+    for steps in (100, 300):
+        result = train(steps=steps, checkpoint=path, resume=True, validation=Parabolas(4.0), validate_every=50)
+        read.append(curves.read_bytes())
+        sizes.append((path.stat().st_size, len(read[-1])))
+        assert repr(read_history(path)) == repr(result.history)
+    assert sizes[0][0] == sizes[1][0] and sizes[0][1] == 8 + 16 * 103 and sizes[1][1] == 8 + 16 * 307
+    assert read[1].startswith(read[0]) and sorted(p.name for p in tmp_path.iterdir()) == [path.name, curves.name]
+    # A crash after the curves, and before the checkpoint that refers to them; then another file, and none.
+    curves.write_bytes(read[1] + bytes(24))
+    assert repr(train(steps=300, checkpoint=path, resume=True).history) == repr(result.history)
+    assert curves.read_bytes() == read[1]
+    curves.write_bytes(read[1].replace(read[1][100:108], bytes(8)))
+    with pytest.raises(metaopt.CheckpointError, match="curves`, the curves of this run, is truncated, damaged, or of"):
+        train(steps=400, checkpoint=path, resume=True)
+    curves.unlink()
+    with pytest.raises(metaopt.CheckpointError, match="cannot be read: .* keep both in one folder"):
+        train(steps=400, checkpoint=path, resume=True)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_old_checkpoints_with_curves_inside_can_be_resumed(tmp_path, monkeypatch):
+    import metaopt._core._checkpoint_file as module
+
+    path, trees = tmp_path / "run.metaopt", []
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "save", lambda path, tree, **_: trees.append(tree))
+        history = train(steps=7, checkpoint=path, validation=Parabolas(4.0), validate_every=5).history
+    (tmp_path / "run.metaopt.curves").unlink()
+    curves = {"values": history.values, "validations": history.validations, "best_step": 7}
+    metaopt.save(path, trees[-1], metadata={"kind": "meta-training", **curves})
+    assert repr(read_history(path)) == repr(history)
+    resumed, whole = train(steps=20, checkpoint=path, resume=True), train(steps=20)
+    assert resumed.history.values == whole.history.values and resumed.history.validations == history.validations
+    assert eqx.tree_equal(resumed.last, whole.last) and repr(read_history(path)) == repr(resumed.history)
+    metaopt.save(path, trees[-1], metadata={"kind": "meta-training", **curves, "values": history.values[1:]})
+    with pytest.raises(metaopt.CheckpointError, match="saved after meta-step 7, but its curves have 6 of them"):
+        train(steps=20, checkpoint=path, resume=True)
+    metaopt.save(path, trees[-1], metadata={"kind": "meta-training"})
+    with pytest.raises(metaopt.CheckpointError, match="has no curves of meta-training"):
+        train(steps=20, checkpoint=path, resume=True)
+    with pytest.raises(metaopt.CheckpointError, match="is not a checkpoint of meta-training"):
+        metaopt.save(path, trees[-1])
+        read_history(path)
+
+
+def _saved(monkeypatch):
+    """The steps at which something was saved."""
+    from metaopt._core._checkpoint_file import CheckpointFile
+
+    steps, original = [], CheckpointFile.save
+
+    def save(self, step, *rest):
+        steps.append(step)
+        original(self, step, *rest)
+
+    monkeypatch.setattr(CheckpointFile, "save", save)
+    return steps
+
+
+def test_it_is_saved_by_the_clock_too(tmp_path, monkeypatch):
+    steps = _saved(monkeypatch)
+    whole = train(steps=20, checkpoint=tmp_path / "a", checkpoint_every=20, checkpoint_seconds=None)
+    assert steps == [0, 20]
+    steps.clear()
+    often = train(steps=20, checkpoint=tmp_path / "b", checkpoint_every=20, checkpoint_seconds=1e-9)
+    assert len(steps) > 3 and steps[-1] == 20 and sorted(set(steps)) == steps
+    assert eqx.tree_equal(often.last, whole.last)
+    for ending in ("", ".curves"):
+        assert (tmp_path / f"a{ending}").read_bytes() == (tmp_path / f"b{ending}").read_bytes()
+
+
+def test_the_first_process_decides_when_it_is_late(monkeypatch):
+    run = object.__new__(train_module._Run)
+    run.saved, asked = -1e9, []
+    monkeypatch.setattr(train_module, "agree", lambda number: asked.append(number) or 1)
+    assert run.is_late(1.0) and not run.is_late(None)
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    assert run.is_late(1.0) and asked == [1, 0]
+
+
+def test_an_interrupt_between_two_assignments_saves_what_was_before(tmp_path, monkeypatch):
+    """A second Ctrl-C does not wait for its moment: it may come before a validation that belongs to a meta-step."""
+    path, options = tmp_path / "run.metaopt", dict(validation=Parabolas(4.0), validate_every=5)
+    whole, calls = train(steps=20, **options), []
+
+    def validate(*args, original=train_module.validate, **kwargs):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(train_module, "validate", validate)
+        train(steps=20, checkpoint=path, checkpoint_every=20, **options)
+    assert 5 <= len(read_history(path).values) < 10
+    resumed = train(steps=20, checkpoint=path, resume=True, **options)
+    assert repr(resumed.history) == repr(whole.history) and eqx.tree_equal(resumed.learner, whole.learner)
+
+
+def test_handlers_of_the_program_are_called_and_it_is_saved(tmp_path, monkeypatch):
+    def chunk(*args, original=train_module._chunk):
+        signal.raise_signal(signal.SIGTERM)
+        return original(*args)
+
+    monkeypatch.setattr(train_module, "_chunk", chunk)
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+    try:
+        with pytest.raises(SystemExit, match="7"):
+            train(steps=20, checkpoint=tmp_path / "run", checkpoint_every=20)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(read_history(tmp_path / "run").values) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run", "run.curves"]
+
+
+_SCRIPT = """
+import signal
+import jax.random as jr, optax
+import metaopt, metaopt.meta._train as module
+from metaopt.meta import PES, ConstantHorizon, MeanLoss, MetaProblem, meta_train
+from metaopt.tasks import Quadratics
+
+learner = metaopt.Learner(metaopt.build({"name": "sgd", "learning_rate": 0.01}, metaopt.AbstractAlgorithm))
+problem = MetaProblem(Quadratics(dimension=2), MeanLoss(), ConstantHorizon(4), tasks=2)
+
+def train(path, **options):
+    outer = metaopt.from_optax(optax.adam, learning_rate=0.05)
+    arguments = dict(estimator=PES(0.01, 2), outer=outer, steps=20, key=jr.key(0), progress=False)
+    meta_train(learner, problem, checkpoint=path, checkpoint_every=20, **arguments, **options)
+
+train("whole")
+original, calls = module._chunk, []
+
+def chunk(*arguments):
+    calls.append(1)
+    if len(calls) == 3:
+        try:
+            train("parts")
+        except BlockingIOError as error:
+            print(error)
+        signal.raise_signal(signal.SIGTERM)
+    return original(*arguments)
+
+module._chunk = chunk
+try:
+    train("parts")
+except BaseException as error:
+    print("not this way:", repr(error))
+"""
+
+
+def test_a_script_without_handlers_saves_on_sigterm_and_dies_of_it(tmp_path):
+    """In a process of its own: what it holds dies with it, and nobody else can write there until then."""
+    root = pathlib.Path(__file__).parent.parent.parent
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), str(root / "backends")])}
+    done = subprocess.run(
+        [sys.executable, "-c", _SCRIPT], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == -signal.SIGTERM, done.stderr
+    assert re.fullmatch(r"The checkpoint `parts` is in use by process \d+ on .*\n", done.stdout)
+    assert done.stderr.endswith("metaopt: SIGTERM; what was reached is saved in `parts`. Go on with `resume=True`.\n")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["parts", "parts.curves", "whole", "whole.curves"]
+    assert 1 < len(read_history(tmp_path / "parts").values) < 20
 
 
 class _Poisoned(metaopt.AbstractTaskFamily):
@@ -171,6 +353,8 @@ def test_a_learner_can_train_itself():
         (dict(steps=0), ValueError, "`steps` must be at least 1"),
         (dict(validate_every=0), ValueError, "`validate_every` must be at least 1"),
         (dict(resume=True), ValueError, "needs the `checkpoint`"),
+        (dict(checkpoint_seconds=0.0), ValueError, "`checkpoint_seconds` must be above 0, but 0.0 was given"),
+        (dict(checkpoint_seconds=float("nan")), ValueError, "`checkpoint_seconds` must be above 0, but nan"),
         (dict(patience=0, validation=Parabolas()), ValueError, "`patience` must be at least 1"),
         (dict(patience=2), ValueError, "`patience` and `target` judge validations. Give `validation`"),
     ],

@@ -12,7 +12,7 @@ import pytest
 
 import metaopt
 from metaopt import rl
-from metaopt.rl import _train
+from metaopt._core import _checkpoint_file
 from metaopt.rl._policy_gradient import advantages
 
 
@@ -140,7 +140,7 @@ def test_a_resumed_run_is_the_same_run(tmp_path: Path, monkeypatch: pytest.Monke
     path = tmp_path / "agent.metaopt"
     stopped = {"steps": 6, "checkpoint": path, **common}
     calls: list[int] = []
-    real = _train.save
+    real = _checkpoint_file.save
 
     def interrupted(*args: Any, **options: Any) -> Any:
         calls.append(1)
@@ -148,11 +148,11 @@ def test_a_resumed_run_is_the_same_run(tmp_path: Path, monkeypatch: pytest.Monke
             raise KeyboardInterrupt
         return real(*args, **options)
 
-    monkeypatch.setattr(_train, "save", interrupted)
+    monkeypatch.setattr(_checkpoint_file, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
         rl.train(agent, environment, **stopped)
-    monkeypatch.setattr(_train, "save", real)
-    assert len(metaopt.read_header(path)["metadata"]["rewards"]) == 2
+    monkeypatch.setattr(_checkpoint_file, "save", real)
+    assert metaopt.read_header(path)["metadata"]["updates"] == 4
     again = rl.train(agent, environment, resume=True, **stopped)
     assert again.rewards == whole.rewards and again.evaluations == whole.evaluations
     assert eqx.tree_equal(again.actor, whole.actor) and again.best_step == whole.best_step

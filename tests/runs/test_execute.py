@@ -1,5 +1,7 @@
+import contextlib
 import json
 import math
+import shutil
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -7,7 +9,9 @@ import jax.random as jr
 import pytest
 
 import metaopt
+import metaopt.meta._train as train_module
 import metaopt.runs._execute as module
+from metaopt._core._lock import locked_folder
 from metaopt.runs import execute
 from metaopt.spec import SpecError, read
 
@@ -24,6 +28,7 @@ def test_what_a_run_leaves(tmp_path, capsys):
     assert {p.name for p in folder.iterdir()} == {
         "spec.toml",
         "checkpoint.metaopt",
+        "checkpoint.metaopt.curves",
         "learner.metaopt",
         "history.json",
     }
@@ -50,7 +55,7 @@ def _checkpoint_like(folder):
     """The structure of a checkpoint of a small run, caught on its way to the file."""
     caught = []
     with pytest.MonkeyPatch.context() as patch:
-        import metaopt.meta._stores as stores
+        import metaopt._core._checkpoint_file as stores
 
         patch.setattr(stores, "save", lambda path, tree, **_: caught.append(tree))
         run(small(steps=1), folder)
@@ -97,6 +102,62 @@ def test_results_are_never_overwritten(tmp_path):
     with pytest.raises(FileExistsError, match="is not empty, and results are never overwritten"):
         run(small(), tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["something"]
+
+
+def test_one_run_at_a_time_writes_to_a_folder(tmp_path):
+    folder = tmp_path / "run"
+    with locked_folder(folder, ""):
+        for resume in (False, True):
+            with pytest.raises(BlockingIOError, match=rf"^The folder `{folder}` is in use by process \d+ on .*`--out`"):
+                run(small(steps=1), folder, resume=resume)
+    assert list(folder.iterdir()) == []
+
+
+def test_what_was_killed_before_it_had_begun_is_not_in_the_way(tmp_path):
+    for name in (".lock", ".spec.toml", "spec.toml.abc123"):
+        (tmp_path / "a" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "a" / name).write_text("half")
+    run(small(steps=1), tmp_path / "a", resume=True)
+    assert (tmp_path / "a" / "learner.metaopt").exists() and not (tmp_path / "a" / ".lock").exists()
+
+
+@pytest.mark.parametrize("deleted", ["folder", "spec"])
+def test_what_resuming_needs_is_written_again_where_it_was_deleted(tmp_path, monkeypatch, deleted):
+    whole, folder = tmp_path / "whole", tmp_path / "run"
+    run(small(), whole)
+    validate, calls = train_module.validate, []
+
+    def deletes(*args, **options):
+        calls.append(1)
+        if len(calls) == 4:
+            shutil.rmtree(folder) if deleted == "folder" else (folder / "spec.toml").unlink()
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+        return validate(*args, **options)
+
+    monkeypatch.setattr(train_module, "validate", deletes)
+    warned = pytest.warns(UserWarning, match="run` was emptied, removed or moved while a run saved its checkpoints")
+    with warned if deleted == "folder" else contextlib.nullcontext(), pytest.raises(KeyboardInterrupt):
+        run(small(), folder)
+    assert read(folder / "spec.toml") == read(whole / "spec.toml")
+    run(read(folder / "spec.toml"), folder, resume=True)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {p.name: p.read_bytes() for p in whole.iterdir()}
+
+
+def test_a_folder_that_another_run_has_taken_meanwhile_is_left_to_it(tmp_path, monkeypatch):
+    folder, validate, other, calls = tmp_path / "run", train_module.validate, contextlib.ExitStack(), []
+
+    def deletes(*args, **options):
+        calls.append(1)
+        if len(calls) == 3:
+            shutil.rmtree(folder)
+            other.enter_context(locked_folder(folder, ""))
+        return validate(*args, **options)
+
+    monkeypatch.setattr(train_module, "validate", deletes)
+    with other, pytest.warns(UserWarning, match="emptied"), pytest.raises(BlockingIOError, match="is in use by"):
+        run(small(), folder)
+    assert list(folder.iterdir()) == []
 
 
 def test_a_folder_of_something_else_cannot_be_resumed(tmp_path):

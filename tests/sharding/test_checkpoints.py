@@ -2,6 +2,7 @@
 
 import logging
 import resource
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -17,11 +18,15 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 import metaopt
+from metaopt._core._curves import Curves
 from metaopt.sharding import CheckpointFolder, make_mesh
 from metaopt.sharding._checkpoints import OpenFolder
 
 
 pytest.importorskip("orbax.checkpoint")
+
+
+CURVES = Curves([0.5, float("inf")], [(0, 1.5)])
 
 
 @pytest.fixture
@@ -69,11 +74,12 @@ def _blank(tree: Any) -> Any:
 def test_any_tree_comes_back(open_: Any) -> None:
     folder = open_()
     assert folder.load(_tree()) is None
-    folder.save(3, _tree(), {"values": [0.1, float("inf")]})
+    folder.save(3, _tree(), {"values": [0.1, float("inf")]}, CURVES)
     folder.wait()
-    found, metadata = open_().load(_blank(_tree()))
+    found, metadata, curves = open_().load(_blank(_tree()))
     _assert_equal(found, _tree())
-    assert metadata == {"values": [0.1, float("inf")]}
+    assert metadata.pop("curves")["records"] == 3
+    assert metadata == {"values": [0.1, float("inf")]} and curves == CURVES
     # It can be combined with what lies on a mesh.
     everywhere = NamedSharding(make_mesh(tasks=8), PartitionSpec())
     assert float(jnp.sum(found[1]["a/b"] + jax.device_put(jnp.ones((2, 3)), everywhere))) == 12.0
@@ -82,37 +88,63 @@ def test_any_tree_comes_back(open_: Any) -> None:
 def test_the_latest_ones_are_kept(open_: Any) -> None:
     folder = open_(keep=2)
     for step in range(4):
-        folder.save(step, _tree(float(step)), {"step": step})
-    folder.save(3, _tree(9.0), {})  # is there already
+        folder.save(step, _tree(float(step)), {"step": step}, CURVES)
+    folder.save(3, _tree(9.0), {}, CURVES)  # is there already
     folder.wait()
-    assert sorted(p.name for p in folder.path.iterdir()) == ["2", "3"]
-    found, metadata = folder.load(_tree())
-    assert metadata == {"step": 3} and float(found[1]["a/b"][0, 0]) == 3.0
+    assert sorted(p.name for p in folder.path.iterdir()) == ["2", "3", "curves"]
+    found, metadata, _ = folder.load(_tree())
+    assert metadata["step"] == 3 and float(found[1]["a/b"][0, 0]) == 3.0
+
+
+def test_curves_are_those_of_the_checkpoint_that_is_read(open_: Any) -> None:
+    """A checkpoint may be gone, and the one before it counts again; its curves are the first part of the file."""
+    folder, grown = open_(), Curves([0.5, float("inf"), 2.0], [(0, 1.5), (3, 0.1)])
+    folder.save(2, _tree(), {}, CURVES)
+    folder.save(3, _tree(), {}, grown)
+    folder.wait()
+    assert open_().load(_tree())[2] == grown
+    shutil.rmtree(folder.path / "3")
+    again = open_()
+    assert again.load(_tree())[2] == CURVES
+    again.save(3, _tree(), {}, grown)
+    again.wait()
+    assert open_().load(_tree())[2] == grown
+    (folder.path / "curves").unlink()
+    with pytest.raises(metaopt.CheckpointError, match="checkpoints/curves`, the curves of this run, cannot be read"):
+        open_().load(_tree())
+
+
+def test_a_folder_that_is_removed_is_one_error(open_: Any, tmp_path: Path) -> None:
+    folder = open_()
+    shutil.rmtree(folder.path)
+    with pytest.raises(FileNotFoundError, match="checkpoints` was removed or moved while a run saved its checkpoints"):
+        folder.save(1, _tree(), {}, CURVES)
+    folder.path.mkdir()
 
 
 def test_half_a_checkpoint_is_ignored(open_: Any) -> None:
     folder = open_()
     for step in (1, 2):
-        folder.save(step, _tree(float(step)), {})
+        folder.save(step, _tree(float(step)), {}, CURVES)
     folder.wait()
     # What a process that was killed has left.
     (folder.path / "2").rename(folder.path / "2.orbax-checkpoint-tmp")
     again = open_()
-    found, _ = again.load(_tree())
+    found, *_ = again.load(_tree())
     assert float(found[1]["a/b"][0, 0]) == 1.0
-    again.save(2, _tree(5.0), {})
+    again.save(2, _tree(5.0), {}, CURVES)
     again.wait()
     assert float(again.load(_tree())[0][1]["a/b"][0, 0]) == 5.0
-    assert sorted(p.name for p in again.path.iterdir()) == ["1", "2"]
+    assert sorted(p.name for p in again.path.iterdir()) == ["1", "2", "curves"]
 
 
 def test_checkpoints_of_another_run_are_left_alone(open_: Any) -> None:
     folder = open_()
-    folder.save(7, _tree(1.0), {})
+    folder.save(7, _tree(1.0), {}, CURVES)
     folder.wait()
     again = open_()
     with pytest.raises(FileExistsError, match="holds checkpoints of another run. Go on with `resume=True`"):
-        again.save(0, _tree(2.0), {})
+        again.save(0, _tree(2.0), {}, CURVES)
     assert float(again.load(_tree())[0][1]["a/b"][0, 0]) == 1.0
 
 
@@ -121,16 +153,16 @@ def test_another_number_of_devices_can_read_it(open_: Any) -> None:
         return jax.device_put(jnp.arange(8.0), NamedSharding(make_mesh(tasks=devices), PartitionSpec("tasks")))
 
     folder = open_()
-    folder.save(0, place(8), {})
+    folder.save(0, place(8), {}, CURVES)
     folder.wait()
-    found, _ = folder.load(place(2))
+    found, *_ = folder.load(place(2))
     assert found.sharding.is_equivalent_to(place(2).sharding, 1)
     np.testing.assert_array_equal(found, np.arange(8.0))
 
 
 def test_what_does_not_fit_is_named(open_: Any) -> None:
     folder = open_()
-    folder.save(0, {"a": jnp.zeros(2), "k": jr.key(0)}, {})
+    folder.save(0, {"a": jnp.zeros(2), "k": jr.key(0)}, {}, CURVES)
     folder.wait()
     for like, words in [
         ({"a": jnp.zeros(3), "k": jr.key(0)}, r"`\['a'\]` is float32\[2\] there, but float32\[3\] was wanted"),
@@ -144,7 +176,7 @@ def test_what_does_not_fit_is_named(open_: Any) -> None:
 
 def test_a_damaged_one_says_so(open_: Any) -> None:
     folder = open_()
-    folder.save(0, _tree(), {})
+    folder.save(0, _tree(), {}, CURVES)
     folder.wait()
     for file in (folder.path / "0" / "state").rglob("*"):
         if file.is_file():
@@ -156,14 +188,14 @@ def test_a_damaged_one_says_so(open_: Any) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="needs limits of file sizes")
 def test_a_full_disk_is_one_error_and_the_last_good_one_stays(open_: Any, caplog: Any) -> None:
     folder = open_()
-    folder.save(1, _tree(), {})
+    folder.save(1, _tree(), {}, CURVES)
     folder.wait()
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
     try:
         with pytest.raises(OSError, match="could not be written to .*; the last good one is that of step 1.*too large"):
-            folder.save(2, {"big": jr.normal(jr.key(0), (10_000,))}, {})
+            folder.save(2, {"big": jr.normal(jr.key(0), (10_000,))}, {}, CURVES)
             folder.wait()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

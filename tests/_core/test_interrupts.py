@@ -4,7 +4,8 @@ import threading
 
 import pytest
 
-from metaopt.meta._interrupts import deferred_interrupts
+import metaopt._core._interrupts as module
+from metaopt._core._interrupts import deferred_interrupts
 
 
 def interrupt(number=signal.SIGINT):
@@ -69,7 +70,74 @@ def test_other_handlers_are_called_once_per_signal(terminable):
     assert terminable == [signal.SIGTERM] * 2
 
 
-def test_a_signal_without_a_handler_is_left_alone():
+@pytest.fixture
+def deaths(monkeypatch):
+    """What the process would have died of; returns where it had saved."""
+    places = []
+    monkeypatch.setattr(module, "_die", places.append)
+    return places
+
+
+def test_a_sigterm_without_a_handler_ends_the_process_after_all_is_saved(deaths):
+    reached = []
+    with deferred_interrupts(place="file") as let_through:
+        interrupt(signal.SIGTERM)
+        reached.append("after the signal")
+        try:
+            let_through()
+            reached.append("too far")
+        except KeyboardInterrupt:
+            reached.append("saved")
+            raise
+    assert reached == ["after the signal", "saved"] and deaths == ["file"]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    with deferred_interrupts(place="other"):
+        interrupt(signal.SIGTERM)
+    assert deaths == ["file", "other"]
+
+
+def test_a_second_sigterm_without_a_handler_does_not_wait(deaths):
+    with deferred_interrupts(place="file"):
+        interrupt(signal.SIGTERM)
+        interrupt(signal.SIGTERM)
+        deaths.append("too late")
+    assert deaths == ["file"]
+
+
+def test_a_sigterm_that_is_ignored_stays_ignored(deaths):
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with deferred_interrupts(place="file") as let_through:
+            interrupt(signal.SIGTERM)
+            let_through()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert deaths == []
+
+
+def test_a_handler_of_the_program_comes_first(terminable, deaths):
+    with deferred_interrupts(place="file"):
+        interrupt(signal.SIGTERM)
+    assert terminable == [signal.SIGTERM] and deaths == []
+
+
+def test_an_error_while_saving_is_not_hidden(deaths):
+    with pytest.raises(OSError, match="full"), deferred_interrupts(place="file") as let_through:
+        interrupt(signal.SIGTERM)
+        try:
+            let_through()
+        except KeyboardInterrupt as interrupted:
+            raise OSError("full") from interrupted
+    assert deaths == []
+
+
+def test_a_sigterm_to_another_process_ends_this_one(deaths):
+    with deferred_interrupts(lambda own: signal.SIGTERM, place="folder") as let_through:
+        let_through()
+    assert deaths == ["folder"]
+
+
+def test_a_signal_without_a_handler_is_left_alone_where_nothing_is_saved():
     before = signal.getsignal(signal.SIGTERM)
     with deferred_interrupts():
         assert signal.getsignal(signal.SIGTERM) is before is signal.SIG_DFL
