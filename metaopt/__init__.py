@@ -1,6 +1,7 @@
 from ._core import (
     RESULTS as RESULTS,
     AbstractAlgorithm as AbstractAlgorithm,
+    AbstractLossReader as AbstractLossReader,
     AbstractLossTask as AbstractLossTask,
     AbstractPlanner as AbstractPlanner,
     AbstractStart as AbstractStart,
@@ -11,6 +12,8 @@ from ._core import (
     ClipByGlobalNorm as ClipByGlobalNorm,
     Inner as Inner,
     Learner as Learner,
+    MissingHorizonWarning as MissingHorizonWarning,
+    MissingValueWarning as MissingValueWarning,
     Optax as Optax,
     Report as Report,
     SingleTask as SingleTask,

@@ -14,7 +14,13 @@ from ._learner import (
     inner_step as inner_step,
     unroll as unroll,
 )
-from ._optax import Optax as Optax, from_optax as from_optax, to_optax as to_optax
+from ._losses import AbstractLossReader as AbstractLossReader, MissingValueWarning as MissingValueWarning
+from ._optax import (
+    MissingHorizonWarning as MissingHorizonWarning,
+    Optax as Optax,
+    from_optax as from_optax,
+    to_optax as to_optax,
+)
 from ._results import RESULTS as RESULTS, Solution as Solution
 from ._save import load as load, read_header as read_header, save as save
 from ._task import (

@@ -11,6 +11,7 @@ from jaxtyping import PyTree
 
 from ._algorithm import AbstractAlgorithm
 from ._task import AbstractTask
+from ._trees import started
 
 
 class CheckError(ValueError):
@@ -50,15 +51,15 @@ def check(
 
     **Raises:**
 
-    - `CheckError`: naming the stage that failed.
+    - `CheckError`: naming the stage that failed; `params` if they hold nothing to train.
     """
     key = jr.key(0)
     if params is None:
         if task is None:
             raise CheckError("`check` needs `params` or a `task`; neither was given.")
         params = _stage("task.init", lambda: task.init(key=key))
-    params = eqx.filter_eval_shape(lambda p: p, params)
-    value = None
+    params = _stage("params", started, params)
+    value = jax.ShapeDtypeStruct((), jax.numpy.result_type(float))
     if task is not None:
         value, signal = _stage("task.evaluate", lambda p: task.evaluate(p, key=key), params)
         grads = signal if grads is None else grads

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 from ._algorithm import AbstractAlgorithm, with_horizon
 from ._results import RESULTS, Solution
 from ._task import AbstractTask
-from ._trees import all_finite, global_norm, select, spoiled
+from ._trees import all_finite, global_norm, select, spoiled, started
 
 
 P = TypeVar("P")
@@ -48,7 +48,8 @@ def minimize(
 
     - `objective`: a task, or a function of the parameters that returns a scalar.
     - `algorithm`: the algorithm.
-    - `params`: where to start. May be omitted for a task, which then draws its own start.
+    - `params`: where to start. May be omitted for a task, which then draws its own start. Python floats are constants
+        beside arrays, and parameters where there are no arrays, as in `minimize(f, algorithm, 0.0, steps=100)`.
     - `steps`: the budget, at least 1.
     - `tolerance`: stop when the norm of the gradient is at most this. With 0 the whole budget is used.
     - `throw`: raise on failure (a runtime error with the advice of the result) instead of reporting it.
@@ -60,7 +61,8 @@ def minimize(
 
     **Raises:**
 
-    - `ValueError`: if `steps` is below 1, or no start is given for a function.
+    - `TypeError`: if `steps` is no integer.
+    - `ValueError`: if `steps` is below 1, no start is given for a function, or the start holds nothing to train.
     """
     key = jr.key(0) if key is None else key
     start_key, state_key, data_key = jr.split(key, 3)
@@ -70,6 +72,7 @@ def minimize(
                 "`params` must be given when the objective is a function; only a task draws its own start."
             )
         params = objective.init(key=start_key)
+    params = started(params)
 
     def evaluate(params: PyTree, step: Int[Array, ""]) -> tuple[Float[Array, ""], PyTree]:
         if isinstance(objective, AbstractTask):
@@ -99,7 +102,7 @@ def fixed_point(
 
     - `function`: $f$; returns the structure, shapes and dtypes of its argument.
     - `algorithm`: any algorithm that takes the residual as its signal.
-    - `params`: where to start.
+    - `params`: where to start; Python floats as in [`metaopt.minimize`][].
     - `steps`: the budget, at least 1.
     - `tolerance`: stop when the Euclidean norm of the residual is at most this.
     - `throw`: raise on failure instead of reporting it.
@@ -111,8 +114,11 @@ def fixed_point(
 
     **Raises:**
 
-    - `ValueError`: if `steps` is below 1, or if `function` changes structure or shapes.
+    - `TypeError`: if `steps` is no integer.
+    - `ValueError`: if `steps` is below 1, if there is nothing to solve for, or if `function` changes structure or
+        shapes.
     """
+    params = started(params)
     given, returned = (eqx.filter_eval_shape(f, params) for f in (lambda x: x, function))
     if _shapes(given) != _shapes(returned):
         texts = [eqx.tree_pformat(tree, struct_as_array=True) for tree in (given, returned)]
@@ -141,8 +147,6 @@ def _run(
     tolerance: float,
     key: PRNGKeyArray,
 ) -> Solution[Any]:
-    if steps < 1:
-        raise ValueError(f"`steps` must be at least 1, but {steps} was given.")
     algorithm = with_horizon(algorithm, steps)
     value, signal = evaluate(params, jnp.asarray(0))
     norm = global_norm(signal)

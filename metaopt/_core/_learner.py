@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ._algorithm import AbstractAlgorithm, with_horizon
 from ._task import AbstractTask
+from ._trees import started
 
 
 S = TypeVar("S")
@@ -38,7 +39,7 @@ class Learner(eqx.Module):
         """Where an inner loop starts: the learned initialization if there is one, else the task's own draw."""
         if isinstance(self.initial, AbstractStart):
             return self.initial.draw(task, key=key)
-        return task.init(key=key) if self.initial is None else self.initial
+        return started(task.init(key=key) if self.initial is None else self.initial)
 
 
 class Trajectory(eqx.Module, Generic[S, P]):
@@ -122,10 +123,9 @@ def unroll(
 
     **Raises:**
 
-    - `ValueError`: if `steps` is below 1.
+    - `TypeError`: if `steps` is no integer.
+    - `ValueError`: if `steps` is below 1, or the start holds nothing to train.
     """
-    if steps < 1:
-        raise ValueError(f"`steps` must be at least 1, but {steps} was given.")
     algorithm = with_horizon(learner.algorithm, steps)
     start_key, state_key, data_key = jr.split(key, 3)
     params = learner.start(task, key=start_key)

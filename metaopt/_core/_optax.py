@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
-from ._algorithm import AbstractAlgorithm
-from ._trees import match, trainable, widest
+from ._algorithm import ASSUMED_HORIZON, AbstractAlgorithm, never_told
+from ._losses import warn_user
+from ._trees import is_none, match, trainable, widest
 
 
 class Optax(AbstractAlgorithm[PyTree, PyTree, PyTree]):
@@ -142,13 +143,22 @@ class _Ready:
         return isinstance(other, _Ready) and self.transformation == other.transformation
 
 
+class MissingHorizonWarning(UserWarning):
+    """A rule that plans ahead was never told how many steps it will be given."""
+
+
 def to_optax(
     algorithm: AbstractAlgorithm[Any, Any, Any], *, key: PRNGKeyArray | None = None
 ) -> optax.GradientTransformationExtraArgs:
     """Make an optax gradient transformation of an algorithm, for an existing optax training loop.
 
-    `update(grads, state, params, value=loss)` returns the difference between new and old parameters, so
+    `update(signal, state, params, value=loss)` returns the difference between new and old parameters, so
     `optax.apply_updates` or `eqx.apply_updates` gives the stepped parameters up to rounding.
+
+    The signal is whatever the algorithm steps on, and need not look like the parameters: a gradient,
+    [`metaopt.multiobjective.Gradients`][], a [`metaopt.scf.Signal`][], the residual of a fixed point. The updates
+    always look like the parameters. Numbers that do not change, for want of a gradient or because they are integers,
+    have an update of zero; `None` stands only for what nothing can be added to: random keys, functions, text.
 
     **Arguments:**
 
@@ -157,22 +167,54 @@ def to_optax(
 
     **Returns:**
 
-    An `optax.GradientTransformationExtraArgs`. Its `update` needs `params`, uses `value` if it is given, and raises
-    `TypeError` for any other extra argument.
-    """
+    An `optax.GradientTransformationExtraArgs`. Its `update` needs `params` and uses `value`, the loss, if it is given.
+    As in all of optax, other extra arguments are meant for other members of a chain, and passed over.
 
-    def init(params: PyTree) -> PyTree:
+    **Warns:**
+
+    - [`metaopt.MissingHorizonWarning`][]: if a part of the algorithm plans ahead and was never told its budget.
+    - [`metaopt.MissingValueWarning`][]: in `update`, if a part of the algorithm looks at the loss and there is no
+        `value`.
+    """
+    planners = sorted(set(never_told(algorithm)))
+    if planners:
+        warn_user(
+            f"`{type(algorithm).__name__}` plans ahead (in `{'`, `'.join(planners)}`), but was never "
+            f"told how many steps there will be: it takes them to be {ASSUMED_HORIZON}. Call "
+            "`metaopt.to_optax(metaopt.with_horizon(algorithm, steps))`.",
+            MissingHorizonWarning,
+        )
+
+    def init(params: Any) -> Any:
         return algorithm.init(params, key=key)
 
     def update(
-        updates: PyTree, state: PyTree, params: PyTree | None = None, *, value: Scalar | None = None
-    ) -> tuple[PyTree, PyTree]:
+        updates: Any, state: Any, params: Any = None, *, value: ScalarLike | None = None, **extra_args: Any
+    ) -> tuple[Any, Any]:
+        del extra_args
         if params is None:
             raise ValueError("A metaopt algorithm needs the parameters: call `tx.update(grads, state, params)`.")
         state, new = algorithm.step(state, params, updates, value=value)
-        matched = match(params, updates)
-        differences = [n - leaf.param for n, leaf in zip(matched.pick(new), matched.leaves, strict=True)]
-        empty = jtu.tree_map(lambda _: None, params)
-        return matched.put(empty, differences), state
+        if _layout(new) != _layout(params):
+            raise ValueError(
+                f"`{type(algorithm).__name__}` returned parameters of other structure or shapes than it was given, so "
+                "that there is no update to add. Call `algorithm.step(state, params, signal)` itself."
+            )
+        return jtu.tree_map(_difference, params, new, is_leaf=is_none), state
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _layout(params: Any) -> Any:
+    leaves, structure = jtu.tree_flatten(params)
+    return structure, [x.shape if eqx.is_array(x) else None for x in leaves]
+
+
+def _difference(old: Any, new: Any) -> Any:
+    """What is added to `old` to give `new`; `None` where nothing can be."""
+    if eqx.is_inexact_array(old):
+        # What is infinite or NaN stays so, whatever is added; NaN would come of the difference to itself.
+        return jnp.zeros_like(old) if new is old else jnp.where(jnp.isfinite(old), new - old, jnp.zeros_like(old))
+    if eqx.is_array(old):
+        return None if jnp.issubdtype(old.dtype, jax.dtypes.extended) else jnp.zeros_like(old)
+    return type(old)(0) if type(old) in (int, float, complex) else None

@@ -64,6 +64,30 @@ def trainable(params: PyTree) -> PyTree:
     return eqx.filter(params, eqx.is_inexact_array)
 
 
+def started(params: T) -> T:
+    """Parameters to start from, of which something can be trained.
+
+    Where no leaf is an array of floating-point numbers, Python's own floats become such arrays. Beside such arrays they
+    are constants, as everywhere else.
+
+    **Raises:**
+
+    - `ValueError`: if there is nothing to train.
+    """
+    leaves = jtu.tree_leaves(params)
+    if any(eqx.is_inexact_array(x) for x in leaves):
+        return params
+    if any(isinstance(x, float | complex) for x in leaves):
+        return jtu.tree_map(
+            lambda x: jnp.asarray(x, jnp.result_type(type(x))) if type(x) in (float, complex) else x, params
+        )
+    kinds = sorted({f"{x.dtype} array" if eqx.is_array(x) else type(x).__name__ for x in leaves})
+    raise ValueError(
+        "There is nothing to train in `params`: no leaf is an array of floating-point numbers. "
+        f"Given: {', '.join(kinds) or 'no leaves'}. Write `0.0` in the place of `0`, or `jnp.asarray(x, float)`."
+    )
+
+
 def match(params: PyTree, grads: PyTree) -> Matched:
     """Match gradients to parameters.
 

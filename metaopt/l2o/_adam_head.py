@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from .._core._algorithm import ASSUMED_HORIZON
 from .._core._numbers import number
 from ..backend import Layer
 from ._clocks import HORIZON_FEATURES, HorizonClock
@@ -74,7 +75,7 @@ class AdamHead(AbstractHead):
         second_decay: float = 0.99,
         hidden_size: int = 8,
         schedule: Literal["cosine", "constant"] = "cosine",
-        horizon: int = 1000,
+        horizon: int = ASSUMED_HORIZON,
         key: PRNGKeyArray | None = None,
     ):
         """**Arguments:**

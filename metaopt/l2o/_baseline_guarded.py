@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm, AbstractPlanner
+from .._core._algorithm import horizon_leaf
 from .._core._numbers import number
 from .._core._trees import all_finite, copied, match, select, spoiled, trainable
 
@@ -96,9 +97,8 @@ class BaselineGuarded(AbstractAlgorithm[_BaselineGuardedState, PyTree, PyTree], 
         self.inner, self.fallback = inner, fallback
         self.curve = jnp.asarray(losses, jnp.result_type(float))
         self.allowance, self.smoothing = number(allowance), number(smoothing)
-        self.horizon = jnp.asarray(
-            jnp.ceil(losses.size / (1 - self.allowance)) if horizon is None else horizon, jnp.int32
-        )
+        budget = jnp.ceil(losses.size / (1 - self.allowance)).astype(jnp.int32)
+        self.horizon = horizon_leaf(budget if horizon is None else horizon)
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _BaselineGuardedState:
         fallback, dtype = self.fallback.init(params, key=key), self.curve.dtype

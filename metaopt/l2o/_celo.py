@@ -1,13 +1,15 @@
 """Celo."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
-from .._core import AbstractAlgorithm
+from .._core import AbstractAlgorithm, AbstractLossReader
+from .._core._algorithm import ASSUMED_HORIZON
 from ..backend import AbstractBackend, Network, automatic
 from ._adafactor import Averager, Averages
 from ._adafactor_rule import OUTPUTS, POINTWISE, AdafactorRule, clipped, inputs
@@ -16,7 +18,7 @@ from ._progress import Losses, Progress
 from ._scheduler import ScheduledState, Scheduler
 
 
-class Celo(AbstractAlgorithm[ScheduledState, PyTree, PyTree]):
+class Celo(AbstractAlgorithm[ScheduledState, PyTree, PyTree], AbstractLossReader):
     r"""A small network per parameter whose steps a recurrent network schedules.
 
     $$\rho, h \leftarrow S(h, c_t), \qquad
@@ -53,6 +55,8 @@ class Celo(AbstractAlgorithm[ScheduledState, PyTree, PyTree]):
     backend: AbstractBackend
     phase: int = eqx.field(static=True)
 
+    without_value: ClassVar[str] = "takes all losses to be the same"
+
     def __init__(
         self,
         hidden_size: int = 4,
@@ -65,7 +69,7 @@ class Celo(AbstractAlgorithm[ScheduledState, PyTree, PyTree]):
         factored_decays: Sequence[float] = (0.9, 0.99, 0.999),
         direction_scale: float = 1e-3,
         magnitude_scale: float = 1e-3,
-        horizon: int = 1000,
+        horizon: int = ASSUMED_HORIZON,
         backend: AbstractBackend | None = None,
         key: PRNGKeyArray | None = None,
     ):

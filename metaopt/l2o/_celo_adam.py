@@ -1,10 +1,13 @@
 """Adam whose rate Celo's scheduler sets."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
-from .._core import AbstractAlgorithm
+from .._core import AbstractAlgorithm, AbstractLossReader
+from .._core._algorithm import ASSUMED_HORIZON
 from ._adafactor_rule import clipped
 from ._common import (
     CellState,
@@ -23,7 +26,7 @@ from ._progress import Progress
 from ._scheduler import ScheduledState, Scheduler
 
 
-class CeloAdam(AbstractAlgorithm[ScheduledState, PyTree, PyTree]):
+class CeloAdam(AbstractAlgorithm[ScheduledState, PyTree, PyTree], AbstractLossReader):
     r"""Adam with a learned schedule: Celo's scheduler around a rule that is not learned.
 
     $$\rho, h \leftarrow S(h, c_t), \qquad
@@ -54,6 +57,8 @@ class CeloAdam(AbstractAlgorithm[ScheduledState, PyTree, PyTree]):
     second_decay: Float[Array, ""]
     epsilon: float = eqx.field(static=True)
 
+    without_value: ClassVar[str] = "takes all losses to be the same"
+
     def __init__(
         self,
         rate: float = 1e-3,
@@ -62,7 +67,7 @@ class CeloAdam(AbstractAlgorithm[ScheduledState, PyTree, PyTree]):
         epsilon: float = 1e-8,
         *,
         scheduler_size: int = 64,
-        horizon: int = 1000,
+        horizon: int = ASSUMED_HORIZON,
         key: PRNGKeyArray | None = None,
     ):
         """**Arguments:**

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from .._core import AbstractPlanner
-from ._common import horizon_leaf
+from .._core._algorithm import ASSUMED_HORIZON, horizon_leaf
 from .base import AbstractClock
 
 
@@ -42,7 +42,7 @@ class HorizonClock(AbstractClock, AbstractPlanner):
     Steps past the horizon see the time of the last one.
     """
 
-    horizon: Int[Array, ""] = eqx.field(converter=horizon_leaf, default=1000)
+    horizon: Int[Array, ""] = eqx.field(converter=horizon_leaf, default=ASSUMED_HORIZON)
 
     @property
     def size(self) -> int:

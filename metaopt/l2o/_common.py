@@ -20,12 +20,6 @@ class CellState(eqx.Module):
     tensors: PyTree
 
 
-def horizon_leaf(x: Any) -> Int[Array, ""]:
-    if isinstance(x, int) and x < 1:
-        raise ValueError(f"`horizon` must be at least 1, but {x} was given.")
-    return jnp.asarray(x, jnp.int32)
-
-
 def default_key(key: PRNGKeyArray | None) -> PRNGKeyArray:
     return jr.key(0) if key is None else key
 

@@ -5,6 +5,7 @@ from typing import Literal
 from jaxtyping import PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
+from .._core._algorithm import ASSUMED_HORIZON
 from ._adam_head import AdamHead
 from ._common import CellState, finish, init_tensors, match_real, widen
 
@@ -38,7 +39,7 @@ class Controller(AbstractAlgorithm[CellState, PyTree, PyTree]):
         hidden_size: int = 8,
         *,
         schedule: Literal["cosine", "constant"] = "cosine",
-        horizon: int = 1000,
+        horizon: int = ASSUMED_HORIZON,
         key: PRNGKeyArray | None = None,
     ):
         """**Arguments:**

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, ScalarLike
 
 from .._core import AbstractPlanner
-from ._common import horizon_leaf
+from .._core._algorithm import ASSUMED_HORIZON, horizon_leaf
 
 
 FRACTIONS = (0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1)
@@ -42,7 +42,7 @@ class Progress(AbstractPlanner):
     Without a loss, losses are taken to be the same all the time.
     """
 
-    horizon: Int[Array, ""] = eqx.field(converter=horizon_leaf, default=1000)
+    horizon: Int[Array, ""] = eqx.field(converter=horizon_leaf, default=ASSUMED_HORIZON)
 
     @property
     def size(self) -> int:

@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
-from .._core import AbstractAlgorithm
+from .._core import AbstractAlgorithm, AbstractLossReader
+from .._core._algorithm import ASSUMED_HORIZON
 from .._core._numbers import number
 from ._adam_head import SHAPE_FEATURES, shape_features
 from ._clocks import HORIZON_FEATURES, HorizonClock
@@ -58,7 +60,7 @@ class _Directions(eqx.Module):
     slow: Float[Array, "*p"]
 
 
-class RecurrentController(AbstractAlgorithm[_State, PyTree, PyTree]):
+class RecurrentController(AbstractAlgorithm[_State, PyTree, PyTree], AbstractLossReader):
     r"""A recurrent network per tensor that steers Adam and orthogonalized momentum.
 
     With bias-corrected averages $\hat m^f, \hat m, \hat m^s$ of the gradient (fast, main, slow) and $\hat v$ of its
@@ -107,6 +109,8 @@ class RecurrentController(AbstractAlgorithm[_State, PyTree, PyTree]):
     iterations: int = eqx.field(static=True)
     warmup: float = eqx.field(static=True)
 
+    without_value: ClassVar[str] = "sees nothing of how the losses go"
+
     def __init__(
         self,
         learning_rate: float = 0.05,
@@ -117,7 +121,7 @@ class RecurrentController(AbstractAlgorithm[_State, PyTree, PyTree]):
         orthogonality: float = 3.0,
         iterations: int = 5,
         warmup: float = 0.03,
-        horizon: int = 1000,
+        horizon: int = ASSUMED_HORIZON,
         key: PRNGKeyArray | None = None,
     ):
         """**Arguments:**

@@ -1,6 +1,7 @@
 """VeLO."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -9,7 +10,8 @@ import jax.random as jr
 import jax.tree_util as jtu
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
-from .._core import AbstractAlgorithm
+from .._core import AbstractAlgorithm, AbstractLossReader
+from .._core._algorithm import ASSUMED_HORIZON
 from .._core._numbers import number
 from ..backend import AbstractBackend, Layer, Network, automatic
 from ._adafactor import Averager, Averages
@@ -55,7 +57,7 @@ def _log_size(x: Float[Array, "*k"]) -> Float[Array, "*k"]:
     return jnp.clip(jnp.log(1e-8 + jnp.abs(10 * x)), -5, 5) / 2
 
 
-class VeLO(AbstractAlgorithm[_State, PyTree, PyTree]):
+class VeLO(AbstractAlgorithm[_State, PyTree, PyTree], AbstractLossReader):
     r"""A small network per parameter, which a recurrent network makes anew for each tensor and step.
 
     $$\rho_i, \kappa_i, h_i \leftarrow S(h_i, c_t, s_i), \qquad
@@ -95,6 +97,8 @@ class VeLO(AbstractAlgorithm[_State, PyTree, PyTree]):
     mix_scale: Float[Array, ""]
     backend: AbstractBackend
 
+    without_value: ClassVar[str] = "takes all losses to be the same"
+
     def __init__(
         self,
         hidden_size: int = 4,
@@ -108,7 +112,7 @@ class VeLO(AbstractAlgorithm[_State, PyTree, PyTree]):
         factored_decays: Sequence[float] = (0.9, 0.99, 0.999),
         direction_scale: float = 1e-3,
         magnitude_scale: float = 1e-3,
-        horizon: int = 1000,
+        horizon: int = ASSUMED_HORIZON,
         backend: AbstractBackend | None = None,
         key: PRNGKeyArray | None = None,
     ):

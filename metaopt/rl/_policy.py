@@ -1,13 +1,14 @@
 """A learned policy as an algorithm."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
-from .._core import AbstractAlgorithm, AbstractPlanner
+from .._core import AbstractAlgorithm, AbstractLossReader, AbstractPlanner
+from .._core._algorithm import ASSUMED_HORIZON, horizon_leaf
 from .._core._numbers import check_counts
 from .._core._trees import select
 from ._controls import RateMultipliers
@@ -22,7 +23,7 @@ class _PolicyState(eqx.Module):
     clock: Int[Array, ""]
 
 
-class Policy(AbstractAlgorithm[_PolicyState, PyTree, PyTree], AbstractPlanner):
+class Policy(AbstractAlgorithm[_PolicyState, PyTree, PyTree], AbstractPlanner, AbstractLossReader):
     """An inner algorithm that a learned policy controls: what reinforcement learning is for.
 
     It decides `decisions` times in a run, at equal distances, by what it has seen of the losses and the gradients, and
@@ -48,6 +49,8 @@ class Policy(AbstractAlgorithm[_PolicyState, PyTree, PyTree], AbstractPlanner):
     horizon: Int[Array, ""]
     decisions: int = eqx.field(static=True)
 
+    without_value: ClassVar[str] = "takes all losses to be 1"
+
     def __init__(
         self,
         inner: AbstractAlgorithm[Any, Any, Any],
@@ -56,7 +59,7 @@ class Policy(AbstractAlgorithm[_PolicyState, PyTree, PyTree], AbstractPlanner):
         control: AbstractControl[Any] | None = None,
         progress: Progress | None = None,
         decisions: int = 20,
-        horizon: ScalarLike = 1000,
+        horizon: ScalarLike = ASSUMED_HORIZON,
     ):
         """**Arguments:**
 
@@ -81,7 +84,7 @@ class Policy(AbstractAlgorithm[_PolicyState, PyTree, PyTree], AbstractPlanner):
         if actor.space != space:
             raise ValueError(f"The actor chooses from {actor.space}, but the control acts on {space}.")
         self.actor = actor
-        self.horizon = jnp.asarray(horizon, jnp.int32)
+        self.horizon = horizon_leaf(horizon)
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _PolicyState:
         return _PolicyState(

@@ -5,7 +5,8 @@ from typing import Any
 from jaxtyping import Array, Float, Int, ScalarLike
 
 from .._core import AbstractAlgorithm, AbstractPlanner
-from ._common import count, fraction, half_cosine, warmup
+from .._core._algorithm import ASSUMED_HORIZON, horizon_leaf
+from ._common import fraction, half_cosine, warmup
 from .base import AbstractSchedule
 
 
@@ -40,7 +41,7 @@ class Cosine(AbstractSchedule, AbstractPlanner):
     def __init__(
         self,
         inner: AbstractAlgorithm[Any, Any, Any],
-        horizon: ScalarLike = 1000,
+        horizon: ScalarLike = ASSUMED_HORIZON,
         final_fraction: ScalarLike = 0.0,
         warmup_fraction: ScalarLike = 0.0,
     ):
@@ -56,7 +57,7 @@ class Cosine(AbstractSchedule, AbstractPlanner):
         - `ValueError`: if `horizon` is below 1 or a fraction is not between 0 and 1.
         """
         self.inner = inner
-        self.horizon = count("horizon", horizon)
+        self.horizon = horizon_leaf(horizon)
         self.final_fraction = fraction(final_fraction)
         self.warmup_fraction = fraction(warmup_fraction)
 

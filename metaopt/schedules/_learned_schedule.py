@@ -8,6 +8,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm, AbstractPlanner
+from .._core._algorithm import ASSUMED_HORIZON, horizon_leaf
 from .._core._trees import global_norm
 from ._common import count, needed, scaled
 
@@ -51,7 +52,7 @@ class LearnedSchedule(AbstractAlgorithm[_LearnedState, PyTree, PyTree], Abstract
         inner: AbstractAlgorithm[Any, Any, Any],
         hidden_size: int = 16,
         *,
-        horizon: ScalarLike = 1000,
+        horizon: ScalarLike = ASSUMED_HORIZON,
         key: PRNGKeyArray | None = None,
     ):
         """**Arguments:**
@@ -66,7 +67,7 @@ class LearnedSchedule(AbstractAlgorithm[_LearnedState, PyTree, PyTree], Abstract
         - `ValueError`: if `hidden_size` or `horizon` is below 1.
         """
         count("hidden_size", hidden_size)
-        self.inner, self.horizon = inner, count("horizon", horizon)
+        self.inner, self.horizon = inner, horizon_leaf(horizon)
         self.hidden = eqx.nn.Linear(_FEATURES, hidden_size, key=jr.key(0) if key is None else key)
         zero = eqx.nn.Linear(hidden_size, 1, key=jr.key(0))
         self.output = eqx.tree_at(lambda x: (x.weight, x.bias), zero, replace_fn=jnp.zeros_like)

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, ScalarLike
 
 from .._core import AbstractAlgorithm, AbstractPlanner
-from ._common import count, fraction, warmup
+from .._core._algorithm import ASSUMED_HORIZON, horizon_leaf
+from ._common import fraction, warmup
 from .base import AbstractSchedule
 
 
@@ -46,7 +47,7 @@ class Linear(AbstractSchedule, AbstractPlanner):
     def __init__(
         self,
         inner: AbstractAlgorithm[Any, Any, Any],
-        horizon: ScalarLike = 1000,
+        horizon: ScalarLike = ASSUMED_HORIZON,
         final_fraction: ScalarLike = 0.0,
         warmup_fraction: ScalarLike = 0.0,
         decay_fraction: ScalarLike = 1.0,
@@ -64,7 +65,7 @@ class Linear(AbstractSchedule, AbstractPlanner):
         - `ValueError`: if `horizon` is below 1 or a fraction is not between 0 and 1.
         """
         self.inner = inner
-        self.horizon = count("horizon", horizon)
+        self.horizon = horizon_leaf(horizon)
         self.final_fraction = fraction(final_fraction)
         self.warmup_fraction = fraction(warmup_fraction)
         self.decay_fraction = fraction(decay_fraction)

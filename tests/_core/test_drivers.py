@@ -201,6 +201,39 @@ def test_only_a_task_draws_its_own_start() -> None:
         metaopt.minimize(bowl, Descent(0.1), steps=3)
 
 
+def test_a_start_of_python_numbers_is_taken_as_arrays() -> None:
+    solution = metaopt.minimize(lambda x: (x - 1.0) ** 2, Descent(0.25), 0.0, steps=2)
+    np.testing.assert_allclose(solution.params, 0.75)
+    solution = metaopt.minimize(lambda p: (p["x"] - 1.0) ** 2, Descent(0.25), {"x": 0.0, "n": 3, "y": 1.5}, steps=2)
+    np.testing.assert_allclose([solution.params["x"], solution.params["y"]], [0.75, 1.5])
+    assert solution.params["n"] == 3
+    np.testing.assert_allclose(metaopt.fixed_point(jnp.cos, Descent(1.0), 1.0, steps=50).params, 0.7390851, atol=1e-5)
+
+
+def test_beside_arrays_python_numbers_are_constants() -> None:
+    start = {"x": jnp.asarray(0.0), "center": 1.0}
+    solution = metaopt.minimize(lambda p: (p["x"] - p["center"]) ** 2, Descent(0.25), start, steps=2)
+    assert solution.params["center"] == 1.0
+    np.testing.assert_allclose(solution.params["x"], 0.75)
+
+
+@pytest.mark.parametrize("start", [0, {}, {"n": np.arange(3), "name": "x"}, jnp.arange(2)])
+def test_a_start_with_nothing_to_train_is_refused(start: Any) -> None:
+    with pytest.raises(ValueError, match="There is nothing to train in `params`"):
+        metaopt.minimize(lambda x: jnp.asarray(0.0), Descent(0.1), start, steps=3)
+    with pytest.raises(ValueError, match="There is nothing to train in `params`"):
+        metaopt.fixed_point(lambda x: x, Descent(0.1), start, steps=3)
+    with pytest.raises(metaopt.CheckError, match="`params` failed: ValueError: There is nothing to train"):
+        metaopt.check(Descent(0.1), start)
+    with pytest.raises(ValueError, match="There is nothing to train in `params`"):
+        metaopt.unroll(metaopt.Learner(Descent(0.1), start), Bowl(jnp.asarray(1.0)), steps=3, key=jr.key(0))
+
+
+def test_a_budget_is_an_integer() -> None:
+    with pytest.raises(TypeError, match="whole number of steps|Type-check error"):
+        metaopt.minimize(bowl, Descent(0.1), START, steps=2.0)  # pyright: ignore[reportArgumentType]
+
+
 def halve(x: dict[str, jax.Array]) -> dict[str, jax.Array]:
     """Has the fixed points 2 and (0, 4)."""
     return {"a": 0.5 * x["a"] + 1.0, "b": 0.5 * x["b"] + jnp.asarray([0.0, 2.0])}

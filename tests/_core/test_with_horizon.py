@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import metaopt
+from metaopt._core._algorithm import horizon_leaf
 
 from .problems import Descent, Planned
 
@@ -62,3 +63,24 @@ def test_there_must_be_a_step(steps: int) -> None:
         metaopt.with_horizon(Planned(), steps)
     with pytest.raises(ValueError, match="at least 1"):
         metaopt.with_horizon(Descent(0.1), steps)
+
+
+@pytest.mark.parametrize("steps", ["100", 100.5, 100.0, True, 1j, np.float32(3), np.asarray(3.0)])
+def test_the_budget_is_an_integer(steps: Any) -> None:
+    # Under the tests' checker of annotations, which users do not have, most are refused even before.
+    with pytest.raises(TypeError, match="must be a whole number of steps|Type-check error"):
+        metaopt.with_horizon(Planned(), steps)
+    with pytest.raises(TypeError, match="must be a whole number of steps, an integer such as 100, but"):
+        horizon_leaf(steps)
+
+
+@pytest.mark.parametrize("steps", [np.asarray([3, 4]), np.int64(0), 2**31])
+def test_the_budget_is_one_positive_number(steps: Any) -> None:
+    with pytest.raises(ValueError, match="must be (a single number|at least 1|below 2)"):
+        horizon_leaf(steps)
+
+
+@pytest.mark.parametrize("steps", [3, np.int64(3), np.asarray(3, np.int16), jnp.asarray(3)])
+def test_integers_of_all_kinds_are_budgets(steps: Any) -> None:
+    told = metaopt.with_horizon(Planned(), steps).horizon
+    assert (told, told.dtype) == (3, jnp.int32)

@@ -125,6 +125,16 @@ def test_a_step_keeps_structure_shapes_and_dtypes(name: str) -> None:
     assert (new.shape, new.dtype) == (fock.shape, fock.dtype)
 
 
+def test_accelerators_go_through_the_door_to_optax() -> None:
+    accelerator = make("cdiis")
+    fock, signal = _signal(open_shell(), 0)
+    tx, state = metaopt.to_optax(accelerator), accelerator.init(fock)
+    updates, theirs = tx.update(signal, state, fock, value=signal.energy)
+    ours, new = accelerator.step(state, fock, signal, value=signal.energy)
+    np.testing.assert_allclose(fock + updates, new, atol=1e-12)
+    assert eqx.tree_equal(theirs, ours)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIONS)
 def test_zero_residuals_give_finite_numbers(name: str) -> None:
