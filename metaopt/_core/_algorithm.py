@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
+from ._buffers import owning_init
+
 
 S = TypeVar("S")
 P = TypeVar("P")
@@ -31,7 +33,15 @@ class AbstractAlgorithm(eqx.Module, Generic[S, P, G]):
     Both functions are pure and may be used under `jax.jit`, `jax.vmap`, `jax.grad`, `jax.lax.scan` and
     `jax.shard_map`. An algorithm is itself a pytree whose leaves are its hyperparameters and learned weights, so it
     can be the `params` of another algorithm.
+
+    A fresh state owns its arrays: whatever `init` returns, arrays that share memory with each other, with the
+    parameters, with the key or with the algorithm are copied. So state and parameters can be donated to a compiled step
+    (`jax.jit(..., donate_argnums=(0, 1))`), and the algorithm is whole afterwards.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        owning_init(cls)
 
     @abc.abstractmethod
     def init(self, params: P, *, key: PRNGKeyArray | None = None) -> S:
