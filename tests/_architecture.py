@@ -170,9 +170,16 @@ def private_imports(package: Package) -> Iterator[str]:
 
 
 def shortcuts(package: Package) -> Iterator[str]:
-    """No `super()` and no `hasattr`."""
+    """No `super()`, except for what Python asks to be passed on when a class is made, and no `hasattr`."""
     for module, tree in package.trees.items():
+        passed_on = {
+            id(node.value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and node.attr == "__init_subclass__"
+        }
         for node in ast.walk(tree):
+            if id(node) in passed_on:
+                continue
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"super", "hasattr"}:
                 yield f"{module}, line {node.lineno}: calls `{node.func.id}`"
 

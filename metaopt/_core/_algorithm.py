@@ -13,6 +13,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, Scalar
 
+from ._buffers import owning_init
 from ._losses import told
 
 
@@ -39,6 +40,10 @@ class AbstractAlgorithm(eqx.Module, Generic[S, P, G]):
 
     The `value` of `step` may be any real number (`float(loss)`, a NumPy scalar, a 0-d array of any floating-point
     dtype): the class sees to it that the body of `step` is given an array.
+
+    A fresh state owns its arrays: whatever `init` returns, arrays that share memory with each other, with the
+    parameters, with the key or with the algorithm are copied. So state and parameters can be donated to a compiled step
+    (`jax.jit(..., donate_argnums=(0, 1))`), and the algorithm is whole afterwards.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -46,6 +51,7 @@ class AbstractAlgorithm(eqx.Module, Generic[S, P, G]):
         Generic.__dict__["__init_subclass__"].__get__(None, cls)(**options)
         if "step" in cls.__dict__:
             cls.step = told(cls.__dict__["step"])
+        owning_init(cls)
 
     @abc.abstractmethod
     def init(self, params: P, *, key: PRNGKeyArray | None = None) -> S:

@@ -171,11 +171,6 @@ def select(condition: Bool[Array, ""], on_true: PyTree[Any, "T"], on_false: PyTr
     return jtu.tree_map(lambda a, b: one(a, b) if eqx.is_array(a) else a, on_true, on_false)
 
 
-def copied(tree: T) -> T:
-    """The same with arrays of its own, for states that hold something twice: a buffer can be donated once."""
-    return jtu.tree_map(lambda x: jnp.copy(x) if eqx.is_array(x) else x, tree)
-
-
 def _is_key(x: Any) -> bool:
     return eqx.is_array(x) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 

@@ -9,6 +9,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree, ScalarLike
 
+from .._core._buffers import own
 from .._core._numbers import check_counts
 from .._core._trees import global_norm, select, trainable
 from ._accumulators import Average, Increments, Slope, Thinned, Windows, nan, none_yet, thinned, windows, zero
@@ -135,7 +136,7 @@ class Monitor(eqx.Module):
             path_length=zero(),
             slope=Slope(),
             increments=Increments(),
-            params=None if params is None else trainable(params),
+            params=None if params is None else own(trainable(params), params),
             trajectory=thinned(self.capacity, 2),
             windows=windows(self.window),
             gradients=none_yet(),

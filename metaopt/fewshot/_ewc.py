@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm, Learner
 from .._core._numbers import check_counts, number
-from .._core._trees import add_up, copied, pulled, trainable
+from .._core._trees import add_up, pulled, trainable
 from ..meta import AbstractEstimator, MetaProblem
 
 
@@ -53,7 +53,7 @@ class EWC(AbstractAlgorithm[_EWCState, PyTree, PyTree]):
     importance: PyTree[Float[Array, "..."]] | None = None
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _EWCState:
-        return _EWCState(self.inner.init(params, key=key), copied(trainable(params)))
+        return _EWCState(self.inner.init(params, key=key), trainable(params))
 
     def step(
         self, state: _EWCState, params: PyTree, grads: PyTree, *, value: Scalar | None = None

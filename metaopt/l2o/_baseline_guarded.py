@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Scalar, Sca
 from .._core import AbstractAlgorithm, AbstractPlanner
 from .._core._algorithm import horizon_leaf
 from .._core._numbers import number
-from .._core._trees import all_finite, copied, match, select, spoiled, trainable
+from .._core._trees import all_finite, match, select, spoiled, trainable
 
 
 class _BaselineGuardedState(eqx.Module):
@@ -105,8 +105,8 @@ class BaselineGuarded(AbstractAlgorithm[_BaselineGuardedState, PyTree, PyTree], 
         return _BaselineGuardedState(
             inner=self.inner.init(params, key=key),
             fallback=fallback,
-            fallback_kept=copied(fallback),
-            kept=copied(trainable(params)),
+            fallback_kept=fallback,
+            kept=trainable(params),
             marks=self._marks(),
             first=jnp.zeros((), dtype),
             level=jnp.zeros((), dtype),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
-from .._core._trees import all_finite, copied, match, select, spoiled, trainable
+from .._core._trees import all_finite, match, select, spoiled, trainable
 
 
 # Phases: both run from one point, one after the other; then the winner runs alone for a while.
@@ -98,9 +98,9 @@ class LossGuarded(AbstractAlgorithm[_LossGuardedState, PyTree, PyTree]):
         inner = self.inner.init(params, key=key)
         return _LossGuardedState(
             inner=inner,
-            inner_kept=copied(inner),
+            inner_kept=inner,
             fallback=self.fallback.init(params, key=key),
-            kept=copied(trainable(params)),
+            kept=trainable(params),
             level=jnp.zeros((), jnp.result_type(float)),
             total=jnp.zeros((), jnp.result_type(float)),
             phase=jnp.full((), _FALLBACK_HEAT, jnp.int32),

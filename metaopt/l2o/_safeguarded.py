@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Scalar, Sca
 
 from .._core import AbstractAlgorithm
 from .._core._numbers import number
-from .._core._trees import Matched, add_up, all_finite, compute_dtype, copied, global_norm, match, select, trainable
+from .._core._trees import Matched, add_up, all_finite, compute_dtype, global_norm, match, select, trainable
 
 
 # The longest streak of rejections that still lengthens the pause after one: 2^19 steps.
@@ -132,7 +132,7 @@ class Safeguarded(AbstractAlgorithm[_SafeguardedState, PyTree, PyTree]):
         return _SafeguardedState(
             inner=self.inner.init(params, key=key),
             fallback=self.fallback.init(params, key=key),
-            retreat=copied(trainable(params)),
+            retreat=trainable(params),
             reference=jnp.asarray(_highest(dtype)),
             bound=jnp.asarray(_highest(dtype)),
             trial=jnp.asarray(False),

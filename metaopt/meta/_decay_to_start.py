@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
 from .._core._numbers import number
-from .._core._trees import compute_dtype, copied, match, trainable
+from .._core._trees import compute_dtype, match, trainable
 
 
 class _DecayToStartState(eqx.Module):
@@ -44,7 +44,7 @@ class DecayToStart(AbstractAlgorithm[_DecayToStartState, PyTree, PyTree]):
     rate: Float[Array, ""] = eqx.field(converter=number, default=1e-3)
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _DecayToStartState:
-        return _DecayToStartState(self.inner.init(params, key=key), copied(trainable(params)))
+        return _DecayToStartState(self.inner.init(params, key=key), trainable(params))
 
     def step(
         self, state: _DecayToStartState, params: PyTree, grads: PyTree, *, value: Scalar | None = None

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
 from .._core._numbers import number
-from .._core._trees import add_up, compute_dtype, copied, match, pulled, trainable
+from .._core._trees import add_up, compute_dtype, match, pulled, trainable
 
 
 class _ProximalState(eqx.Module):
@@ -45,7 +45,7 @@ class Proximal(AbstractAlgorithm[_ProximalState, PyTree, PyTree]):
     strength: Float[Array, ""] = eqx.field(converter=number, default=1.0)
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _ProximalState:
-        return _ProximalState(self.inner.init(params, key=key), copied(trainable(params)))
+        return _ProximalState(self.inner.init(params, key=key), trainable(params))
 
     def step(
         self, state: _ProximalState, params: PyTree, grads: PyTree, *, value: Scalar | None = None

@@ -8,6 +8,7 @@ import equinox as eqx
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from .._core import AbstractTaskFamily, Learner, Mixture
+from .._core._buffers import owning_init
 
 
 S = TypeVar("S")
@@ -129,7 +130,13 @@ class AbstractEstimator(eqx.Module, Generic[S]):
         state, estimate = estimator.estimate(state, learner, problem, key=key)
         outer_state, learner = outer.step(outer_state, learner, estimate.grads)
     ```
+
+    A fresh state owns its arrays, as those of algorithms do.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        owning_init(cls)
 
     @abc.abstractmethod
     def init(self, learner: Learner, problem: MetaProblem, *, key: PRNGKeyArray) -> S:

@@ -96,8 +96,7 @@ class PreferenceConditioned(AbstractAlgorithm[_State, PyTree, PyTree]):
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _State:
         def one(leaf: Array) -> _Memory:
-            # Copies, for buffers of the state and the parameters may both be donated.
-            place = jnp.array(leaf, compute_dtype(leaf.dtype), copy=True)
+            place = jnp.asarray(leaf, compute_dtype(leaf.dtype))
             firsts = jnp.zeros((len(_DECAYS), *place.shape), place.dtype)
             return _Memory(firsts, jnp.zeros_like(place), jnp.zeros_like(place), place)
 

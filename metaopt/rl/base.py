@@ -7,6 +7,7 @@ import equinox as eqx
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
+from .._core._buffers import owning_init
 from ._spaces import Actor, Box, Discrete
 
 
@@ -66,7 +67,13 @@ class AbstractAgent(eqx.Module, Generic[S]):
         state, metrics = agent.update(state, environment, progress, key=key)
     actor = agent.actor(state, environment)
     ```
+
+    A fresh state owns its arrays, as those of algorithms do.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        owning_init(cls)
 
     @abc.abstractmethod
     def init(self, environment: AbstractEnvironment[Any], *, key: PRNGKeyArray) -> S:

@@ -11,7 +11,7 @@ import metaopt
 from metaopt.l2o import BaselineGuarded
 from metaopt.schedules import Cosine
 from metaopt.tasks import Quadratics
-from tests.l2o._rules import DIVERGING, Bad, Random, follow
+from tests.l2o._rules import DIVERGING, Bad, follow
 
 
 SGD = metaopt.from_optax(optax.sgd, learning_rate=0.3)
@@ -138,10 +138,3 @@ def test_it_needs_the_value():
     algorithm = BaselineGuarded(SGD, SGD, [1.0, 0.5])
     with pytest.raises(ValueError, match="follows losses, but no `value` was given"):
         algorithm.step(algorithm.init(jnp.ones(2)), jnp.ones(2), jnp.ones(2))
-
-
-def test_state_and_parameters_can_be_donated():
-    algorithm, params = BaselineGuarded(Random(), SGD, [1.0, 0.5]), jnp.ones(2)
-    step = jax.jit(lambda *x: algorithm.step(*x, value=jnp.asarray(1.0)), donate_argnums=(0, 1))
-    _, new = step(algorithm.init(params), params, jnp.full(2, 0.5))
-    np.testing.assert_allclose(new, 0.5)

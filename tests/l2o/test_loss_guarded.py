@@ -13,7 +13,7 @@ import metaopt
 from metaopt.l2o import LossGuarded
 from metaopt.schedules import Cosine
 from metaopt.tasks import Quadratics
-from tests.l2o._rules import DIVERGING, KINDS, Bad, Random, follow
+from tests.l2o._rules import DIVERGING, KINDS, Bad, follow
 
 
 SGD = metaopt.from_optax(optax.sgd, learning_rate=0.5)
@@ -162,10 +162,3 @@ def test_it_needs_the_value():
     algorithm = LossGuarded(SGD, SGD)
     with pytest.raises(ValueError, match="compares losses, but no `value` was given"):
         algorithm.step(algorithm.init(jnp.ones(2)), jnp.ones(2), jnp.ones(2))
-
-
-def test_state_and_parameters_can_be_donated():
-    algorithm, params = LossGuarded(Random(), SGD), jnp.ones(2)
-    step = jax.jit(lambda *x: algorithm.step(*x, value=jnp.asarray(1.0)), donate_argnums=(0, 1))
-    _, new = step(algorithm.init(params), params, jnp.full(2, 0.5))
-    assert jnp.all(new < 1)

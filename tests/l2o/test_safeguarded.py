@@ -12,7 +12,7 @@ import metaopt
 from metaopt.l2o import Safeguarded
 from metaopt.schedules import Cosine
 from metaopt.tasks import Quadratics
-from tests.l2o._rules import DIVERGING, KINDS, Bad, Random, follow, ridge
+from tests.l2o._rules import DIVERGING, KINDS, Bad, follow, ridge
 
 
 STEPS = 400
@@ -207,10 +207,3 @@ def test_by_value_it_needs_the_value():
     algorithm = Safeguarded(SGD, SGD)
     with pytest.raises(ValueError, match='no `value` was given. Call .* or choose `criterion="gradient"`'):
         algorithm.step(algorithm.init(jnp.ones(2)), jnp.ones(2), jnp.ones(2))
-
-
-def test_state_and_parameters_can_be_donated():
-    algorithm, params = Safeguarded(Random(), SGD), jnp.ones(2)
-    step = jax.jit(lambda *x: algorithm.step(*x, value=jnp.asarray(1.0)), donate_argnums=(0, 1))
-    _, new = step(algorithm.init(params), params, jnp.full(2, 0.5))
-    assert jnp.all(new < 1)
