@@ -132,6 +132,15 @@ def compute_dtype(dtype: Any) -> Any:
     return jnp.dtype(jnp.float32) if jnp.finfo(dtype).bits < 32 else jnp.dtype(dtype)
 
 
+def rounded(x: Inexact[Array, "*s"], dtype: Any) -> Inexact[Array, "*s"]:
+    """A number in a dtype of less bits than it was computed in. What is finite stays finite: beyond the largest number
+    of the dtype there is that number."""
+    if x.dtype == dtype or jnp.iscomplexobj(x):
+        return x.astype(dtype)
+    top = float(jnp.finfo(dtype).max)
+    return jnp.where(jnp.isfinite(x), jnp.clip(x, -top, top), x).astype(dtype)
+
+
 def widest(dtypes: Sequence[Any]) -> Any:
     """The dtype that holds all of these (at least float32), whatever the promotion setting."""
     with jax.numpy_dtype_promotion("standard"):
@@ -168,7 +177,7 @@ def pulled(params: PyTree, grads: T, start: PyTree, rate: Float[Array, ""], weig
         dtype = compute_dtype(leaf.param.dtype)
         away = rate.astype(jnp.finfo(dtype).dtype) * (leaf.param.astype(dtype) - start.astype(dtype))
         away = away if share is None else away * share.astype(dtype)
-        return (leaf.grad.astype(dtype) + away).astype(leaf.grad.dtype)
+        return rounded(leaf.grad.astype(dtype) + away, leaf.grad.dtype)
 
     triples = zip(matched.leaves, matched.pick(start), shares, strict=True)
     return matched.put(grads, [one(*triple) for triple in triples])

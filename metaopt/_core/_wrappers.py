@@ -145,8 +145,13 @@ class SkipNonFinite(AbstractAlgorithm[PyTree, PyTree, PyTree]):
         self.inner, self.jump = inner, jump
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _SkipState:
-        counts = [jnp.zeros((), jnp.int32) for _ in range(2)]
-        return _SkipState(self.inner.init(params, key=key), *counts, number(0.0), number(0.0))
+        return _SkipState(
+            inner=self.inner.init(params, key=key),
+            skipped=jnp.zeros((), jnp.int32),
+            jumps=jnp.zeros((), jnp.int32),
+            signal=number(0.0),
+            value=number(0.0),
+        )
 
     def step(
         self, state: _SkipState, params: PyTree, grads: PyTree, *, value: Scalar | None = None

@@ -214,3 +214,13 @@ def test_state_and_parameters_can_be_donated():
     step = jax.jit(lambda *x: algorithm.step(*x, value=jnp.asarray(1.0)), donate_argnums=(0, 1))
     _, new = step(algorithm.init(params), params, jnp.full(2, 0.5))
     assert jnp.all(new < 1)
+
+
+def test_a_finite_gradient_that_spoils_a_state_leaves_no_trace():
+    adam = metaopt.from_optax(optax.adam, learning_rate=0.1)
+    algorithm, params = Safeguarded(adam, adam), jnp.ones(2)
+    state, new = algorithm.step(algorithm.init(params), params, jnp.asarray([1e30, 1.0]), value=jnp.asarray(1.0))
+    np.testing.assert_array_equal(new, params)
+    assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves((state.inner, state.fallback)))
+    _, new = algorithm.step(state, new, params, value=jnp.asarray(1.0))
+    assert jnp.all(new < params)
