@@ -49,9 +49,9 @@ class BaselineGuarded(AbstractAlgorithm[_BaselineGuardedState, PyTree, PyTree], 
     within $1 / (1 - \epsilon)$ times its steps, whatever the inner rule does. A step costs one evaluation.
 
     Losses must be positive; those that are not count as the smallest positive number. What is not finite enters neither
-    the average nor the fallback's state. Unlike [`metaopt.l2o.LossGuarded`][], which races the two from the same points,
-    this judges by how far a rule has come and not by its next few steps, in which a rate that will decay later looks
-    bad.
+    the average nor the fallback's state. Unlike [`metaopt.l2o.LossGuarded`][], which races the two from the same
+    points, this judges by how far a rule has come and not by its next few steps, in which a rate that will decay later
+    looks bad.
     """
 
     inner: AbstractAlgorithm[Any, Any, Any]

@@ -32,7 +32,7 @@ GUARDS: dict[str, Callable[[metaopt.AbstractAlgorithm], metaopt.AbstractAlgorith
     "loss_guarded": lambda inner: LossGuarded(inner, sgd()),
     "baseline_guarded": lambda inner: BaselineGuarded(inner, sgd(), np.geomspace(4, 1, 100)),
 }
-# Of these a finite number is enough to make the state infinite, and what is not finite in one tensor reaches all others.
+# In these what is not finite in one tensor, or in the loss, reaches all other tensors.
 INNER = ["hypergradient", "polyak", "velo", "pretrained general"]
 _inner = [pytest.param(name, marks=[pytest.mark.slow] * (name != "hypergradient")) for name in INNER]
 

@@ -217,7 +217,7 @@ def measure(
         found, total = found + int(np.sum(good)), total + good.size
     note = (
         f"{found} of {total}: {len(rows)} algorithms in `skip_non_finite`, seeds {list(seeds)}, least squares with "
-        f"noise, {STEPS} steps with one fault before step {', '.join(map(str, TIMES))} (finite ones not before the first); "
-        "recovered if all is finite and the loss at most 5% above that of the run without the fault"
+        f"noise, {STEPS} steps with one fault before step {', '.join(map(str, TIMES))} (finite ones not before the "
+        "first); recovered if all is finite and the loss at most 5% above that of the run without the fault"
     )
     return rows, [Claim("recovered_share", found / total, note)]
