@@ -156,6 +156,15 @@ def compute_dtype(dtype: Any) -> Any:
     return jnp.dtype(jnp.float32) if jnp.finfo(dtype).bits < 32 else jnp.dtype(dtype)
 
 
+def rounded(x: Inexact[Array, "*s"], dtype: Any) -> Inexact[Array, "*s"]:
+    """A number in a dtype of less bits than it was computed in. What is finite stays finite: beyond the largest number
+    of the dtype there is that number."""
+    if x.dtype == dtype or jnp.iscomplexobj(x):
+        return x.astype(dtype)
+    top = float(jnp.finfo(dtype).max)
+    return jnp.where(jnp.isfinite(x), jnp.clip(x, -top, top), x).astype(dtype)
+
+
 def widest(dtypes: Sequence[Any]) -> Any:
     """The dtype that holds all of these (at least float32), whatever the promotion setting."""
     with jax.numpy_dtype_promotion("standard"):
@@ -187,7 +196,7 @@ def pulled(params: PyTree, grads: T, start: PyTree, rate: Float[Array, ""], weig
         dtype = compute_dtype(leaf.param.dtype)
         away = rate.astype(jnp.finfo(dtype).dtype) * (leaf.param.astype(dtype) - start.astype(dtype))
         away = away if share is None else away * share.astype(dtype)
-        return (leaf.grad.astype(dtype) + away).astype(leaf.grad.dtype)
+        return rounded(leaf.grad.astype(dtype) + away, leaf.grad.dtype)
 
     triples = zip(matched.leaves, matched.pick(start), shares, strict=True)
     return matched.put(grads, [one(*triple) for triple in triples])
@@ -196,13 +205,44 @@ def pulled(params: PyTree, grads: T, start: PyTree, rate: Float[Array, ""], weig
 def global_norm(tree: PyTree) -> Float[Array, ""]:
     r"""The Euclidean norm $\sqrt{\sum_i |x_i|^2}$ over all inexact leaves, accumulated in at least 32 bits.
 
-    Its derivative at zero is zero.
+    Its derivative at zero is zero. Where the squares are too large or too small for their dtype, it is taken of the
+    numbers divided by the largest of them.
     """
     leaves = [x for x in jtu.tree_leaves(tree) if eqx.is_inexact_array(x)]
-    squares = [jnp.sum(jnp.square(jnp.abs(x.astype(compute_dtype(x.dtype))))) for x in leaves]
-    total = add_up(squares)
-    is_zero = total == 0
-    return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, total)))
+
+    def squares(scale: Array | None) -> Array:
+        def one(x: Array) -> Array:
+            x = jnp.abs(x.astype(compute_dtype(x.dtype)))
+            return jnp.sum(jnp.square(x if scale is None else x / scale.astype(x.dtype)))
+
+        return add_up([one(x) for x in leaves])
+
+    def root(total: Array) -> Array:
+        is_zero = total == 0
+        return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, total)))
+
+    def rescaled() -> Array:
+        top = largest(leaves).astype(total.dtype)
+        usable = (top > 0) & jnp.isfinite(top)
+        scale = jax.lax.stop_gradient(jnp.where(usable, top, 1))
+        return scale * root(squares(scale))
+
+    total = squares(None)
+    limits = jnp.finfo(total.dtype)
+    usual = (total > limits.tiny / limits.eps) & (total < jnp.inf)
+    return jax.lax.cond(usual, lambda: root(total), rescaled)
+
+
+def largest(tree: PyTree) -> Float[Array, ""]:
+    """The largest magnitude over all inexact leaves, in at least 32 bits: one reduction, which cannot overflow. It is
+    NaN or infinite if any number is, and zero if there are none."""
+    tops = [
+        jnp.max(jnp.abs(x), initial=0).astype(compute_dtype(jnp.abs(x).dtype))
+        for x in jtu.tree_leaves(tree)
+        if eqx.is_inexact_array(x)
+    ]
+    dtype = widest([top.dtype for top in tops])
+    return jnp.max(jnp.stack([top.astype(dtype) for top in tops])) if tops else jnp.zeros((), jnp.float32)
 
 
 def add_up(scalars: Sequence[Array]) -> Array:

@@ -14,10 +14,13 @@ from ._adafactor import Averager, Averages, Elements, Reading, feature_groups, o
 from ._clocks import TanhClock
 from ._common import (
     CellState,
+    HeldOperands,
     default_key,
     finish,
+    held,
     init_tensors,
     match_real,
+    moving,
     widen,
 )
 from ._plain_head import PlainHead
@@ -167,17 +170,18 @@ class AdafacMLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
         del value
         matched = match_real(params, grads)
         context = self.clock(state.step, self.network.layers[0].bias.dtype)
+        moves = moving(state, matched)
         readings, tensors = [], []
-        for leaf, old in zip(matched.leaves, matched.pick(state.tensors), strict=True):
+        for leaf, move, old in zip(matched.leaves, moves, matched.pick(state.tensors), strict=True):
             param, grad = widen(leaf)
             reading = self._averager.read(old.averages, grad)
             readings.append(reading)
             elements = _Elements(old.averages.elements, old.head)
             operands = _Operands(reading, self.head.prepare(param, state.step))
-            tensors.append(Tensor(param, elements, operands, leaf.path))
-        updated = self.backend.network_update(_pointwise(type(self.head)), self.network, context, tensors)
+            tensors.append(Tensor(param, elements, HeldOperands(operands, move.astype(param.dtype)), leaf.path))
+        updated = self.backend.network_update(held(_pointwise(type(self.head))), self.network, context, tensors)
         new = [
             _Accumulators(Averages(elements.averages, reading.rows, reading.cols), elements.head)
             for reading, (elements, _) in zip(readings, updated, strict=True)
         ]
-        return finish(state, matched, new, [param for _, param in updated])
+        return finish(state, matched, moves, new, [param for _, param in updated], done=True)

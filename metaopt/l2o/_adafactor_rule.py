@@ -7,11 +7,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from .._core._numbers import number
 from ..backend import Feature, Pointwise, Tensor
 from ._adafactor import Averager, Averages, Elements, Groups, Reading, feature_groups, observe
+from ._common import HeldOperands, held
 
 
 OUTPUTS = 2
@@ -71,7 +72,7 @@ def _finish(x: _Seen, outputs: Sequence[Any]) -> Array:
     return x.param - x.operands.scale * direction * jnp.exp(x.operands.magnitude_scale * magnitude)
 
 
-POINTWISE = Pointwise(_observe, _features, _finish)
+POINTWISE = held(Pointwise(_observe, _features, _finish))
 
 
 class AdafactorRule(eqx.Module):
@@ -85,15 +86,21 @@ class AdafactorRule(eqx.Module):
     magnitude_scale: Float[Array, ""] = eqx.field(converter=number)
 
     def tensor(
-        self, param: Float[Array, "*p"], grad: Float[Array, "*p"], old: Averages, rate: Float[Array, ""], name: str
+        self,
+        param: Float[Array, "*p"],
+        grad: Float[Array, "*p"],
+        old: Averages,
+        rate: Float[Array, ""],
+        moves: Bool[Array, ""],
+        name: str,
     ) -> tuple[Tensor, Reading]:
         """What [`metaopt.backend.AbstractBackend.network_update`][] is told of a tensor whose steps are scaled by
-        `rate`, and what was read of it."""
+        `rate`, if it moves at all, and what was read of it."""
         reading = self.averager.read(old, grad)
         mean = jnp.sum(jnp.square(param)) / max(math.prod(param.shape), 1)
         scale = rate.astype(param.dtype) * self.direction_scale.astype(param.dtype) * jnp.sqrt(mean + 1e-9)
         operands = _Operands(reading, scale, self.magnitude_scale.astype(param.dtype))
-        return Tensor(param, old.elements, operands, name), reading
+        return Tensor(param, old.elements, HeldOperands(operands, moves.astype(param.dtype)), name), reading
 
 
 def clipped(grad: Float[Array, "*p"]) -> Float[Array, "*p"]:

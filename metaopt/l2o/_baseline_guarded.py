@@ -49,8 +49,10 @@ class BaselineGuarded(AbstractAlgorithm[_BaselineGuardedState, PyTree, PyTree], 
     this loss: if it needs no more from there than it did from its own point, the baseline's final loss is reached
     within $1 / (1 - \epsilon)$ times its steps, whatever the inner rule does. A step costs one evaluation.
 
-    Losses must be positive. Unlike [`metaopt.l2o.LossGuarded`][], which races the two from the same points, this
-    judges by how far a rule has come and not by its next few steps, in which a rate that will decay later looks bad.
+    Losses must be positive; those that are not count as the smallest positive number. What is not finite enters neither
+    the average nor the fallback's state. Unlike [`metaopt.l2o.LossGuarded`][], which races the two from the same
+    points, this judges by how far a rule has come and not by its next few steps, in which a rate that will decay later
+    looks bad.
     """
 
     inner: AbstractAlgorithm[Any, Any, Any]
@@ -127,18 +129,24 @@ class BaselineGuarded(AbstractAlgorithm[_BaselineGuardedState, PyTree, PyTree], 
         followed, safe = self.fallback.step(state.fallback, params, grads, value=value)
         now, kept = [leaf.param for leaf in matched.leaves], matched.pick(state.kept)
 
-        loss = jnp.log(value.astype(state.level.dtype))
+        seen = jnp.isfinite(value)
+        tiny = jnp.finfo(state.level.dtype).tiny
+        loss = jnp.log(jnp.maximum(jnp.where(seen, value.astype(state.level.dtype), 1), tiny))
         first = jnp.where(state.clock == 0, loss, state.first)
         budget, time = (count.astype(state.level.dtype) for count in (self.horizon, state.clock))
-        level = state.level + self._weight(time, budget) * (loss - first - state.level)
+        level = state.level + jnp.where(seen, self._weight(time, budget) * (loss - first - state.level), 0)
         beaten = jnp.searchsorted(state.marks, -level).astype(level.dtype)
         reached = jnp.minimum(time, beaten * budget * (1 - self.allowance) / state.marks.size)
-        further = state.leads & (reached > state.place) & jnp.isfinite(level)
+        further = state.leads & (reached > state.place) & seen
         place = jnp.where(further, reached, state.place)
 
-        proposed = matched.pick(proposal)
-        finite = jnp.isfinite(level) & all_finite([leaf.grad for leaf in matched.leaves]) & ~spoiled(now, proposed)
-        leads = state.leads & finite & (time - place <= self.allowance * budget)
+        proposed, stepped = matched.pick(proposal), matched.pick(safe)
+        finite = seen & all_finite([leaf.grad for leaf in matched.leaves])
+        sane = finite & ~spoiled((state.inner, now), (inner, proposed))
+        # What is not finite leaves no trace in the baseline either, which then stays where it is.
+        sound = finite & ~spoiled((state.fallback, now), (followed, stepped))
+        followed, stepped = select(sound, (followed, stepped), (state.fallback, now))
+        leads = state.leads & sane & (time - place <= self.allowance * budget)
         back = state.leads & ~leads & ~further
         updated = _BaselineGuardedState(
             inner=select(leads, inner, state.inner),
@@ -152,7 +160,7 @@ class BaselineGuarded(AbstractAlgorithm[_BaselineGuardedState, PyTree, PyTree], 
             place=place,
             leads=leads,
         )
-        return updated, matched.rebuild(select(leads, proposed, select(back, kept, matched.pick(safe))))
+        return updated, matched.rebuild(select(leads, proposed, select(back, kept, stepped)))
 
     def _weight(self, time: Float[Array, ""], budget: Float[Array, ""] | float) -> Float[Array, ""]:
         """The weight of the newest loss in the average: that of a plain mean until there are enough of them."""

@@ -13,7 +13,7 @@ from .._core._algorithm import ASSUMED_HORIZON
 from ..backend import AbstractBackend, Network, automatic
 from ._adafactor import Averager, Averages
 from ._adafactor_rule import OUTPUTS, POINTWISE, AdafactorRule, clipped, inputs
-from ._common import CellState, default_key, finish, init_tensors, match_real, widen
+from ._common import CellState, default_key, finish, init_tensors, match_real, moving, widen
 from ._progress import Losses, Progress
 from ._scheduler import ScheduledState, Scheduler
 
@@ -106,25 +106,26 @@ class Celo(AbstractAlgorithm[ScheduledState, PyTree, PyTree], AbstractLossReader
         del key
         cells = init_tensors(self.rule.averager.init, params)
         losses = self.progress.init(self.scheduler.dtype)
-        return ScheduledState(cells.step, cells.tensors, losses, self.scheduler.first_memory)
+        return ScheduledState(cells.step, cells.tensors, cells.started, losses, self.scheduler.first_memory)
 
     def step(
         self, state: ScheduledState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
     ) -> tuple[ScheduledState, PyTree]:
         matched = match_real(params, grads)
         losses, memory, rate = self._schedule(state, value)
+        cells = CellState(state.step, state.tensors, state.started)
+        moves = moving(cells, matched)
         readings, tensors = [], []
-        for leaf, old in zip(matched.leaves, matched.pick(state.tensors), strict=True):
+        for leaf, move, old in zip(matched.leaves, moves, matched.pick(state.tensors), strict=True):
             param, grad = widen(leaf)
-            tensor, reading = self.rule.tensor(param, clipped(grad), old, rate, leaf.path)
+            tensor, reading = self.rule.tensor(param, clipped(grad), old, rate, move, leaf.path)
             tensors.append(tensor)
             readings.append(reading)
         context = jnp.zeros(0, self.scheduler.dtype)
         updated = self.backend.network_update(POINTWISE, self.network, context, tensors)
         new = [Averages(elements, r.rows, r.cols) for r, (elements, _) in zip(readings, updated, strict=True)]
-        cells = CellState(state.step, state.tensors)
-        cells, params = finish(cells, matched, new, [param for _, param in updated])
-        return ScheduledState(cells.step, cells.tensors, losses, memory), params
+        cells, params = finish(cells, matched, moves, new, [param for _, param in updated], done=True)
+        return ScheduledState(cells.step, cells.tensors, cells.started, losses, memory), params
 
     def _schedule(
         self, state: ScheduledState, value: Scalar | None

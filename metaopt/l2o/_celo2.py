@@ -15,7 +15,7 @@ from .._core._trees import Leaf, compute_dtype, trainable
 from ..backend import EPSILON, AbstractBackend, Feature, Layer, Network, Pointwise, Tensor, Updated, automatic
 from ._adafactor import Averager, Averages, Elements, Reading, feature_groups, observe
 from ._adafactor_rule import clipped, inputs, ordered
-from ._common import CellState, default_key, finish, match_real, positive_log, widen
+from ._common import CellState, default_key, finish, match_real, moving, not_started, positive_log, widen
 from ._learnable_adam import LearnableAdam, Moments
 from ._orthogonal import newton_schulz
 from ._plain_network import normalized, plain_network
@@ -155,7 +155,8 @@ class Celo2(AbstractAlgorithm[CellState, PyTree, PyTree]):
             by_adam = self.adam is not None and self._is_for_adam("params" + jtu.keystr(path), param)
             return Moments(zeros, zeros) if by_adam else self.averager.init(zeros)
 
-        return CellState(jnp.zeros((), jnp.int32), jtu.tree_map_with_path(one, trainable(params)))
+        leaves = trainable(params)
+        return CellState(jnp.zeros((), jnp.int32), jtu.tree_map_with_path(one, leaves), not_started(leaves))
 
     def _is_for_adam(self, name: str, param: Array) -> bool:
         return param.ndim < 2 or re.search(self.adam_pattern, name) is not None
@@ -178,7 +179,7 @@ class Celo2(AbstractAlgorithm[CellState, PyTree, PyTree]):
                 assert self.adam is not None  # only then are there moments
                 tensors[index], direction = self.adam.direction(old, widen(leaf)[1], state.step)
                 new[index] = self._moved(leaf, direction, self.adam.log_rate)
-        return finish(state, matched, tensors, new)
+        return finish(state, matched, moving(state, matched), tensors, new)
 
     def _moved(self, leaf: Leaf, direction: Float[Array, "*p"], log_rate: Float[Array, ""]) -> Float[Array, "*p"]:
         param, _ = widen(leaf)

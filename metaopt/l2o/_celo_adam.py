@@ -18,6 +18,7 @@ from ._common import (
     init_tensors,
     log_complement,
     match_real,
+    moving,
     positive_log,
     widen,
 )
@@ -92,7 +93,7 @@ class CeloAdam(AbstractAlgorithm[ScheduledState, PyTree, PyTree], AbstractLossRe
         del key
         cells = init_tensors(lambda p: Moments(jnp.zeros_like(p), jnp.zeros_like(p)), params)
         losses = self.progress.init(self.scheduler.dtype)
-        return ScheduledState(cells.step, cells.tensors, losses, self.scheduler.first_memory)
+        return ScheduledState(cells.step, cells.tensors, cells.started, losses, self.scheduler.first_memory)
 
     def step(
         self, state: ScheduledState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
@@ -112,5 +113,6 @@ class CeloAdam(AbstractAlgorithm[ScheduledState, PyTree, PyTree], AbstractLossRe
             step = first * correction(fresh_first, state.step) / (self.epsilon + root)
             tensors.append(Moments(first, second))
             new.append(param - rate.astype(param.dtype) * step)
-        cells, params = finish(CellState(state.step, state.tensors), matched, tensors, new)
-        return ScheduledState(cells.step, cells.tensors, losses, memory), params
+        cells = CellState(state.step, state.tensors, state.started)
+        cells, params = finish(cells, matched, moving(cells, matched), tensors, new)
+        return ScheduledState(cells.step, cells.tensors, cells.started, losses, memory), params

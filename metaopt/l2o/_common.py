@@ -1,23 +1,32 @@
 """What several cells share."""
 
+import functools as ft
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from .._core._numbers import number
 from .._core._trees import Leaf, Matched, compute_dtype, match, trainable
+from ..backend import Feature, Pointwise
+
+
+# To look for a number other than zero in tensors up to this size costs less than to decide whether to look.
+_SMALL = 8192
 
 
 class CellState(eqx.Module):
-    """The state of a cell: the number of steps taken, and one substate per trainable leaf of the parameters."""
+    """The state of a cell: the number of steps taken; and per trainable leaf of the parameters a substate, and whether
+    its gradient was ever other than zero."""
 
     step: Int[Array, ""]
     tensors: PyTree
+    started: PyTree
 
 
 def default_key(key: PRNGKeyArray | None) -> PRNGKeyArray:
@@ -73,7 +82,62 @@ def init_tensors(make: Callable[[Float[Array, "..."]], Any], params: PyTree) -> 
     def one(leaf: Array) -> Any:
         return make(leaf.astype(compute_dtype(leaf.dtype)))
 
-    return CellState(jnp.zeros((), jnp.int32), jtu.tree_map(one, trainable(params)))
+    leaves = trainable(params)
+    return CellState(jnp.zeros((), jnp.int32), jtu.tree_map(one, leaves), not_started(leaves))
+
+
+def not_started(leaves: PyTree) -> PyTree:
+    """That no leaf had a gradient yet."""
+    return jtu.tree_map(lambda _: jnp.zeros((), bool), leaves)
+
+
+def moving(state: CellState, matched: Matched) -> list[Bool[Array, ""]]:
+    """Of each matched leaf, whether its gradient is other than zero now, or was before.
+
+    A leaf of which this is not so is not trained: its gradient is stopped, or its part of a model is frozen. Learned
+    rules move what has no gradient, too, by what they learned of averages and weights, so `finish` holds it where it
+    is. Gradients are looked at until there is one.
+    """
+
+    def one(leaf: Leaf, before: Bool[Array, ""]) -> Bool[Array, ""]:
+        def looked() -> Bool[Array, ""]:
+            return jnp.any(leaf.grad != 0)
+
+        if leaf.grad.size <= _SMALL:
+            return before | looked()
+        return jax.lax.cond(before, lambda: jnp.ones((), bool), looked)
+
+    return [one(*pair) for pair in zip(matched.leaves, matched.pick(state.started), strict=True)]
+
+
+class HeldOperands(eqx.Module):
+    """The operands of a rule, and a number that is zero where the tensor stays where it is."""
+
+    own: Any
+    moves: Float[Array, ""]
+
+
+class _HeldSeen(eqx.Module):
+    own: Any
+    param: Float[Array, "*p"]
+    moves: Float[Array, ""]
+
+
+@ft.cache
+def held(pointwise: Pointwise) -> Pointwise:
+    """The same rule on `HeldOperands`: kernels hold what does not move while they have it at hand."""
+
+    def observe(param: Any, state: Any, x: HeldOperands) -> tuple[Any, _HeldSeen]:
+        new, seen = pointwise.observe(param, state, x.own)
+        return new, _HeldSeen(seen, param, x.moves)
+
+    def features(x: _HeldSeen) -> Sequence[Feature]:
+        return pointwise.features(x.own)
+
+    def finish_step(x: _HeldSeen, outputs: Sequence[Any]) -> Array:
+        return jnp.where(x.moves != 0, pointwise.finish(x.own, outputs), x.param)
+
+    return Pointwise(observe, features, finish_step)
 
 
 def widen(leaf: Leaf) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
@@ -100,8 +164,26 @@ def match_real(params: PyTree, grads: PyTree) -> Matched:
 
 
 def finish(
-    state: CellState, matched: Matched, tensors: Sequence[Any], new: Sequence[Float[Array, "..."]]
+    state: CellState,
+    matched: Matched,
+    moves: Sequence[Bool[Array, ""]],
+    tensors: Sequence[Any],
+    new: Sequence[Float[Array, "..."]],
+    *,
+    done: bool = False,
 ) -> tuple[CellState, PyTree]:
-    """Put new substates and new parameters (rounded once, to their own dtype) where they belong."""
-    rounded = [x.astype(leaf.param.dtype) for x, leaf in zip(new, matched.leaves, strict=True)]
-    return CellState(state.step + 1, matched.put(state.tensors, tensors)), matched.rebuild(rounded)
+    """Put new substates and new parameters (rounded once, to their own dtype) where they belong.
+
+    **Arguments:**
+
+    - `state`, `matched`: from before the step.
+    - `moves`: what `moving` says of each leaf; one that does not move keeps its parameters bit for bit.
+    - `tensors`, `new`: the substates and the parameters of each leaf.
+    - `done`: whether kernels have held already what does not move.
+    """
+    rounded = []
+    for array, move, leaf in zip(new, moves, matched.leaves, strict=True):
+        array = array.astype(leaf.param.dtype)
+        rounded.append(array if done else jnp.where(move, array, leaf.param))
+    started = matched.put(state.started, moves)
+    return CellState(state.step + 1, matched.put(state.tensors, tensors), started), matched.rebuild(rounded)

@@ -7,7 +7,7 @@ from jaxtyping import PRNGKeyArray, PyTree, Scalar
 from .._core import AbstractAlgorithm
 from .._core._algorithm import ASSUMED_HORIZON
 from ._adam_head import AdamHead
-from ._common import CellState, finish, init_tensors, match_real, widen
+from ._common import CellState, finish, init_tensors, match_real, moving, widen
 
 
 class Controller(AbstractAlgorithm[CellState, PyTree, PyTree]):
@@ -71,4 +71,4 @@ class Controller(AbstractAlgorithm[CellState, PyTree, PyTree]):
             new_state, seen = self.head.observe(old, self.head.prepare(param, state.step), grad)
             tensors.append(new_state)
             new.append(self.head.finish(seen, param, (0.0,) * self.head.outputs))
-        return finish(state, matched, tensors, new)
+        return finish(state, matched, moving(state, matched), tensors, new)

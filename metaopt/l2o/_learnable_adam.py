@@ -13,6 +13,7 @@ from ._common import (
     init_tensors,
     log_complement,
     match_real,
+    moving,
     positive_log,
     widen,
 )
@@ -77,7 +78,7 @@ class LearnableAdam(AbstractAlgorithm[CellState, PyTree, PyTree]):
             moments, direction = self.direction(old, grad, state.step)
             tensors.append(moments)
             new.append(param - jnp.exp(self.log_rate.astype(param.dtype)) * direction)
-        return finish(state, matched, tensors, new)
+        return finish(state, matched, moving(state, matched), tensors, new)
 
     def direction(
         self, old: Moments, grad: Float[Array, "*p"], step: Int[Array, ""]

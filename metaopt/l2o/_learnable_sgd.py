@@ -4,7 +4,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
-from ._common import CellState, complement, finish, init_tensors, log_complement, match_real, positive_log, widen
+from ._common import (
+    CellState,
+    complement,
+    finish,
+    init_tensors,
+    log_complement,
+    match_real,
+    moving,
+    positive_log,
+    widen,
+)
 
 
 class LearnableSGD(AbstractAlgorithm[CellState, PyTree, PyTree]):
@@ -53,4 +63,4 @@ class LearnableSGD(AbstractAlgorithm[CellState, PyTree, PyTree]):
                 update = update + (1 - complement(self.momentum_decay, param)) * old
             tensors.append(None if self.momentum_decay is None else update)
             new.append(param - jnp.exp(self.log_rate.astype(param.dtype)) * update)
-        return finish(state, matched, tensors, new)
+        return finish(state, matched, moving(state, matched), tensors, new)

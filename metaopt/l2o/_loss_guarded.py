@@ -22,7 +22,8 @@ class _LossGuardedState(eqx.Module):
     fallback: PyTree
     kept: PyTree
     level: Float[Array, ""]
-    total: Float[Array, ""]
+    mean: Float[Array, ""]
+    counted: Int[Array, ""]
     phase: Int[Array, ""]
     clock: Int[Array, ""]
     alone: Int[Array, ""]
@@ -36,7 +37,8 @@ class LossGuarded(AbstractAlgorithm[_LossGuardedState, PyTree, PyTree]):
     A race has two heats: the fallback steps `window` times, then the inner rule `window` times from the same start. At
     the end of a heat, parameters stand still for `checks` steps, whose values, each on a fresh minibatch, are averaged:
     an unbiased estimate of the expected loss there. The lower one wins, and the next race starts where the winner is.
-    Values that are not finite end a heat of the inner rule at once, lost.
+    Values that are not finite end a heat of the inner rule at once, lost; so does a step that makes a finite number of
+    its state infinite or NaN. In heats of the fallback they are passed over.
 
     After the $j$-th win in a row, the winner runs alone for $2^{j - 1} - 1$ windows, at most `longest`. If it is
     the inner rule, each of them has its checks, and one whose loss is above that of the window before is taken back,
@@ -102,7 +104,8 @@ class LossGuarded(AbstractAlgorithm[_LossGuardedState, PyTree, PyTree]):
             fallback=self.fallback.init(params, key=key),
             kept=trainable(params),
             level=jnp.zeros((), jnp.result_type(float)),
-            total=jnp.zeros((), jnp.result_type(float)),
+            mean=jnp.zeros((), jnp.result_type(float)),
+            counted=jnp.zeros((), jnp.int32),
             phase=jnp.full((), _FALLBACK_HEAT, jnp.int32),
             clock=jnp.zeros((), jnp.int32),
             alone=jnp.zeros((), jnp.int32),
@@ -125,18 +128,24 @@ class LossGuarded(AbstractAlgorithm[_LossGuardedState, PyTree, PyTree]):
         moving = state.clock < self.window
         finite = jnp.isfinite(value) & all_finite([leaf.grad for leaf in matched.leaves])
         proposed = select(inner_drives, matched.pick(proposal), matched.pick(safe))
-        moves = moving & finite & ~spoiled(now, proposed)
+        inner_sound, fallback_sound = ~spoiled(state.inner, inner), ~spoiled(state.fallback, fallback)
+        moves = moving & finite & ~spoiled(now, proposed) & jnp.where(inner_drives, inner_sound, fallback_sound)
         end = select(moves, proposed, now)
-        inner = select(moves & (inner_drives | fallback_alone), inner, state.inner)
+        inner = select(moves & inner_sound & (inner_drives | fallback_alone), inner, state.inner)
         fallback = select(moves & ~inner_drives, fallback, state.fallback)
 
         # A heat ends with its last check, at once where the inner rule fails, and without checks where it is not asked.
-        highest = jnp.finfo(state.total.dtype).max
-        share = jnp.where(finite, value.astype(state.total.dtype) / self.checks, highest)
-        total = jnp.minimum(state.total + jnp.where(moving, 0, share), highest)
+        highest = jnp.finfo(state.mean.dtype).max
+        checked = finite & ~moving
+        counted = state.counted + checked.astype(jnp.int32)
+        # A mean of the checks that are finite.
+        count = jnp.maximum(counted, 1).astype(state.mean.dtype)
+        change = (jnp.where(checked, value, 0).astype(state.mean.dtype) - state.mean) / count
+        mean = jnp.minimum(jnp.where(checked, state.mean + change, state.mean), highest)
         failed = inner_drives & jnp.where(moving, ~moves, ~finite)
         over = failed | (state.clock + 1 == jnp.where(fallback_alone, self.window, self.window + self.checks))
-        loss = jnp.where(failed, highest, total)
+        asked = over & ~fallback_alone
+        loss = jnp.where(failed | (asked & (counted == 0)), highest, mean)
 
         race_over = over & (state.phase == _INNER_HEAT)
         won = race_over & (loss < state.level)
@@ -163,7 +172,8 @@ class LossGuarded(AbstractAlgorithm[_LossGuardedState, PyTree, PyTree]):
             fallback=fallback,
             kept=matched.put(state.kept, select(over, new_kept, kept)),
             level=jnp.where(over & ~back, loss, state.level),
-            total=jnp.where(over, 0, total),
+            mean=jnp.where(over, 0, mean),
+            counted=jnp.where(over, 0, counted).astype(jnp.int32),
             phase=jnp.where(over, following, state.phase).astype(jnp.int32),
             clock=jnp.where(over, 0, state.clock + 1).astype(jnp.int32),
             alone=jnp.where(over & ~turn, alone, state.alone).astype(jnp.int32),

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
 from ..backend import AbstractBackend, Tensor, Updated, automatic
-from ._common import CellState, default_key, finish, init_tensors, match_real, widen
+from ._common import CellState, default_key, finish, init_tensors, match_real, moving, widen
 from ._linear_head import LinearHead
 from ._recurrent import Recurrent, apply
 from .base import AbstractClock, AbstractHead
@@ -115,7 +115,8 @@ class LSTM(AbstractAlgorithm[CellState, PyTree, PyTree]):
             param, grad = widen(leaf)
             tensors.append(Tensor(param, old, _Operands(grad, self.head.prepare(param, state.step)), leaf.path))
         updated = self.backend.elementwise_update(self._update, (self.network, context), tensors)
-        return finish(state, matched, [new for new, _ in updated], [param for _, param in updated])
+        moves = moving(state, matched)
+        return finish(state, matched, moves, [new for new, _ in updated], [param for _, param in updated])
 
     def _update(self, shared: tuple[Recurrent, Float[Array, " context"]], tensors: Sequence[Tensor]) -> list[Updated]:
         network, context = shared

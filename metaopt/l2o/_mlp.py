@@ -13,12 +13,15 @@ from ..backend import AbstractBackend, Feature, Network, Pointwise, Tensor, auto
 from ._clocks import TanhClock
 from ._common import (
     CellState,
+    HeldOperands,
     complement,
     default_key,
     finish,
+    held,
     init_tensors,
     log_complement,
     match_real,
+    moving,
     widen,
 )
 from ._plain_head import PlainHead
@@ -133,13 +136,14 @@ class MLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
     ) -> tuple[CellState, PyTree]:
         del value
         matched = match_real(params, grads)
+        moves = moving(state, matched)
         context = self.clock(state.step, self.network.layers[0].bias.dtype)
         fresh, tensors = self.momentum_decays, []
-        for leaf, old in zip(matched.leaves, matched.pick(state.tensors), strict=True):
+        for leaf, move, old in zip(matched.leaves, moves, matched.pick(state.tensors), strict=True):
             param, grad = widen(leaf)
             operands = _Operands(
                 grad, per_tensor(complement(fresh, param), param.shape), self.head.prepare(param, state.step)
             )
-            tensors.append(Tensor(param, old, operands, leaf.path))
-        updated = self.backend.network_update(_pointwise(type(self.head)), self.network, context, tensors)
-        return finish(state, matched, [new for new, _ in updated], [param for _, param in updated])
+            tensors.append(Tensor(param, old, HeldOperands(operands, move.astype(param.dtype)), leaf.path))
+        updated = self.backend.network_update(held(_pointwise(type(self.head))), self.network, context, tensors)
+        return finish(state, matched, moves, [new for new, _ in updated], [param for _, param in updated], done=True)

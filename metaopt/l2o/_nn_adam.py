@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 from .._core import AbstractAlgorithm
 from .._core._numbers import number
 from ..backend import Layer
-from ._common import CellState, default_key, finish, init_tensors, match_real, widen
+from ._common import CellState, default_key, finish, init_tensors, match_real, moving, widen
 from ._recurrent import LSTMLayer
 
 
@@ -148,7 +148,7 @@ class NNAdam(AbstractAlgorithm[CellState, PyTree, PyTree]):
             moved.append(tensor)
             features.append(_features(tensor, param, grad, old.controls) if param.size else None)
             new.append(param - rate * (1 + epsilon) / (epsilon + jnp.sqrt(second + 1e-10)) * first)
-        return finish(state, matched, self._control(moved, features), new)
+        return finish(state, matched, moving(state, matched), self._control(moved, features), new)
 
     def _control(
         self, tensors: Sequence[_Tensor], features: Sequence[Float[Array, " features"] | None]

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
 from .._core._numbers import number
-from ._common import CellState, finish, init_tensors, match_real, widen
+from ._common import CellState, finish, init_tensors, match_real, moving, widen
 
 
 class PreconditionedDescent(AbstractAlgorithm[CellState, PyTree, PyTree]):
@@ -83,7 +83,7 @@ class PreconditionedDescent(AbstractAlgorithm[CellState, PyTree, PyTree]):
         for (param, _), direction, before in zip(pairs, directions, matched.pick(state.tensors), strict=True):
             rate, momentum = jnp.exp(self.log_rates[index]), self.momenta[index]
             new.append(param - rate.astype(param.dtype) * direction + momentum.astype(param.dtype) * (param - before))
-        return finish(state, matched, [param for param, _ in pairs], new)
+        return finish(state, matched, moving(state, matched), [param for param, _ in pairs], new)
 
     def _directions(self, grads: list[Float[Array, "..."]]) -> list[Any]:
         if self.matrix is None or not grads:

@@ -24,6 +24,7 @@ from ._common import (
     init_tensors,
     log_complement,
     match_real,
+    moving,
     positive_log,
     widen,
 )
@@ -48,6 +49,7 @@ class _Memory(eqx.Module):
 class _State(eqx.Module):
     step: Int[Array, ""]
     tensors: PyTree
+    started: PyTree
     losses: LossMemory
 
 
@@ -174,7 +176,7 @@ class RecurrentController(AbstractAlgorithm[_State, PyTree, PyTree], AbstractLos
             return _Memory(momenta, second, jnp.zeros((2, units), param.dtype), jnp.zeros((), param.dtype))
 
         start = init_tensors(one, params)
-        return _State(start.step, start.tensors, LossMemory.create())
+        return _State(start.step, start.tensors, start.started, LossMemory.create())
 
     def step(
         self, state: _State, params: PyTree, grads: PyTree, *, value: Scalar | None = None
@@ -182,7 +184,7 @@ class RecurrentController(AbstractAlgorithm[_State, PyTree, PyTree], AbstractLos
         matched = match_real(params, grads)
         losses = state.losses.see(value)
         if not matched.leaves:
-            return _State(state.step + 1, state.tensors, losses), params
+            return _State(state.step + 1, state.tensors, state.started, losses), params
         memories = matched.pick(state.tensors)
         pairs = [widen(leaf) for leaf in matched.leaves]
         averages = [self._average(old, grad) for old, (_, grad) in zip(memories, pairs, strict=True)]
@@ -198,8 +200,9 @@ class RecurrentController(AbstractAlgorithm[_State, PyTree, PyTree], AbstractLos
             control, units = controls[:, i].astype(param.dtype), hidden[:, :, i].astype(param.dtype)
             tensors.append(_Memory(momenta, second, units, old.rate + 0.1 * jnp.tanh(control[6])))
             new.append(self._move(param, seen, control, old.rate, state.step))
-        cells, params = finish(CellState(state.step, state.tensors), matched, tensors, new)
-        return _State(cells.step, cells.tensors, losses), params
+        cells = CellState(state.step, state.tensors, state.started)
+        cells, params = finish(cells, matched, moving(cells, matched), tensors, new)
+        return _State(cells.step, cells.tensors, cells.started, losses), params
 
     def _average(self, old: _Memory, grad: Float[Array, "*p"]) -> tuple[Float[Array, "3 *p"], Float[Array, "*p"]]:
         momenta = average(complement(self.momentum_decays, grad), old.momenta, grad)

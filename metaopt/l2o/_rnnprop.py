@@ -19,6 +19,7 @@ from ._common import (
     init_tensors,
     log_complement,
     match_real,
+    moving,
     widen,
 )
 from ._learnable_adam import safe_sqrt
@@ -138,7 +139,8 @@ class RNNProp(AbstractAlgorithm[CellState, PyTree, PyTree]):
             operands = _Operands(grad, fresh, corrections, self.head.prepare(param, state.step))
             tensors.append(Tensor(param, old, operands, leaf.path))
         updated = self.backend.elementwise_update(self._update, (self.reader, self.network, context), tensors)
-        return finish(state, matched, [new for new, _ in updated], [param for _, param in updated])
+        moves = moving(state, matched)
+        return finish(state, matched, moves, [new for new, _ in updated], [param for _, param in updated])
 
     def _update(
         self, shared: tuple[Layer, Recurrent, Float[Array, " context"]], tensors: Sequence[Tensor]

@@ -9,7 +9,17 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Scalar, Sca
 
 from .._core import AbstractAlgorithm
 from .._core._numbers import number
-from .._core._trees import Matched, add_up, all_finite, compute_dtype, global_norm, match, select, trainable
+from .._core._trees import (
+    Matched,
+    add_up,
+    all_finite,
+    compute_dtype,
+    global_norm,
+    match,
+    select,
+    spoiled,
+    trainable,
+)
 
 
 # The longest streak of rejections that still lengthens the pause after one: 2^19 steps.
@@ -150,9 +160,8 @@ class Safeguarded(AbstractAlgorithm[_SafeguardedState, PyTree, PyTree]):
         fallback, safe = self.fallback.step(state.fallback, params, grads, value=value)
         proposed, stepped = matched.pick(proposal), matched.pick(safe)
         length = global_norm(_moves(matched, proposed))
-        near = jnp.isfinite(length) & (
-            length <= self.reach.astype(length.dtype) * global_norm(_moves(matched, stepped))
-        )
+        sane = jnp.isfinite(length) & ~spoiled(state.inner, inner)
+        near = sane & (length <= self.reach.astype(length.dtype) * global_norm(_moves(matched, stepped)))
         good = jnp.isfinite(measure) & all_finite([leaf.grad for leaf in matched.leaves]) & (measure <= state.bound)
         asked = good & (state.pause == 0)
         trial = asked & near
@@ -167,11 +176,12 @@ class Safeguarded(AbstractAlgorithm[_SafeguardedState, PyTree, PyTree]):
         pause = jnp.where(good, jnp.maximum(state.pause - 1, 0), state.pause)
         pause = jnp.where(lost, jnp.left_shift(1, jnp.maximum(streak - 1, 0)) - 1, pause).astype(jnp.int32)
 
-        retreat = select(good, stepped, matched.pick(state.retreat))
+        # What is not finite leaves no trace in the memory of either rule.
+        sound = good & ~spoiled((state.fallback, [leaf.param for leaf in matched.leaves]), (fallback, stepped))
+        retreat = select(sound, stepped, matched.pick(state.retreat))
         new = _SafeguardedState(
-            # What is not finite leaves no trace in the learned rule's memory.
-            inner=select(good & jnp.isfinite(length), inner, state.inner),
-            fallback=select(good, fallback, state.fallback),
+            inner=select(good & sane, inner, state.inner),
+            fallback=select(sound, fallback, state.fallback),
             retreat=matched.put(state.retreat, retreat),
             reference=jnp.where(good, average, state.reference),
             bound=bound,

@@ -19,6 +19,7 @@ class ScheduledState(eqx.Module):
 
     step: Int[Array, ""]
     tensors: PyTree
+    started: PyTree
     losses: Losses
     memory: Float[Array, "2 hidden"]
 

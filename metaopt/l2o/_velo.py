@@ -16,7 +16,7 @@ from .._core._numbers import number
 from ..backend import AbstractBackend, Layer, Network, automatic
 from ._adafactor import Averager, Averages
 from ._adafactor_rule import OUTPUTS, POINTWISE, AdafactorRule, clipped, inputs
-from ._common import CellState, default_key, finish, init_tensors, match_real, widen
+from ._common import CellState, default_key, finish, init_tensors, match_real, moving, widen
 from ._progress import Losses, Progress
 from ._scheduler import Scheduler
 
@@ -32,6 +32,7 @@ class _Tensor(eqx.Module):
 class _State(eqx.Module):
     step: Int[Array, ""]
     tensors: PyTree
+    started: PyTree
     losses: Losses
 
 
@@ -151,7 +152,7 @@ class VeLO(AbstractAlgorithm[_State, PyTree, PyTree], AbstractLossReader):
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _State:
         del key
         cells = init_tensors(lambda p: _Tensor(self.rule.averager.init(p), self.scheduler.first_memory), params)
-        return _State(cells.step, cells.tensors, self.progress.init(self.scheduler.dtype))
+        return _State(cells.step, cells.tensors, cells.started, self.progress.init(self.scheduler.dtype))
 
     def step(
         self, state: _State, params: PyTree, grads: PyTree, *, value: Scalar | None = None
@@ -162,16 +163,18 @@ class VeLO(AbstractAlgorithm[_State, PyTree, PyTree], AbstractLossReader):
         wide = [widen(leaf) for leaf in matched.leaves]
         scheduled = self._schedule([param for param, _ in wide], olds, progress)
         context = jnp.zeros(0, self.scheduler.dtype)
+        before = CellState(state.step, state.tensors, state.started)
+        moves = moving(before, matched)
         tensors, new = [], []
-        for leaf, (param, grad), old, (memory, network, rate) in zip(
-            matched.leaves, wide, olds, scheduled, strict=True
+        for leaf, move, (param, grad), old, (memory, network, rate) in zip(
+            matched.leaves, moves, wide, olds, scheduled, strict=True
         ):
-            tensor, reading = self.rule.tensor(param, clipped(grad), old.averages, rate, leaf.path)
+            tensor, reading = self.rule.tensor(param, clipped(grad), old.averages, rate, move, leaf.path)
             ((elements, moved),) = self.backend.network_update(POINTWISE, network, context, [tensor])
             tensors.append(_Tensor(Averages(elements, reading.rows, reading.cols), memory))
             new.append(moved)
-        cells, params = finish(CellState(state.step, state.tensors), matched, tensors, new)
-        return _State(cells.step, cells.tensors, losses), params
+        cells, params = finish(before, matched, moves, tensors, new, done=True)
+        return _State(cells.step, cells.tensors, cells.started, losses), params
 
     def _schedule(
         self, params: Sequence[Array], olds: Sequence[_Tensor], progress: Float[Array, " features"]

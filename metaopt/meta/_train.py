@@ -59,7 +59,8 @@ class MetaResult(eqx.Module):
     - `learner`: the learner with the best validation loss, or the last one if there was no validation.
     - `last`: the learner after the last meta-step.
     - `history`: the curves.
-    - `skipped`: how many meta-steps were left out because the meta-gradient was not finite.
+    - `skipped`: how many meta-steps were left out because the meta-gradient was not finite, or absurdly large beside
+        those before ([`metaopt.SkipNonFinite`][]).
     - `diverged`: how many tasks diverged in all.
     - `best_step`: the meta-step of `learner`.
     - `seconds`, `compile_seconds`: wall-clock time of this call, in all and for compiling.
@@ -393,8 +394,9 @@ class _Run:
         skipped, diverged = int(self.state.outer.skipped), int(self.state.diverged)
         if skipped:
             warnings.warn(
-                f"{skipped} of {self.step} meta-steps were skipped because their meta-gradient was not finite. Lower "
-                "the outer learning rate, clip with `metaopt.ClipByGlobalNorm`, or shorten the horizon.",
+                f"{skipped} of {self.step} meta-steps were skipped because their meta-gradient was not finite, or a "
+                "thousand times larger than those before. Lower the outer learning rate, clip with "
+                "`metaopt.ClipByGlobalNorm`, or shorten the horizon.",
                 stacklevel=3,
             )
         learner, best_step = (self.best, self.best_step) if self.validations else (self.state.learner, self.step)

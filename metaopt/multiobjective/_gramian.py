@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Float, PyTree
 
-from .._core._trees import Matched, add_up, compute_dtype, match
+from .._core._trees import Matched, add_up, compute_dtype, match, rounded
 
 
 class Gradients(eqx.Module):
@@ -72,11 +72,12 @@ def gramian(stacked: list[Array]) -> Float[Array, "m m"]:
 
 
 def combine(weights: Float[Array, " m"], stacked: list[Array]) -> list[Array]:
-    """The weighted sums of gradients, in the dtypes of the gradients."""
+    """The weighted sums of gradients, in the dtypes of the gradients. What is finite stays so: sums beyond the largest
+    number of a half-precision dtype end there."""
 
     def one(g: Array) -> Array:
         wide = g.astype(compute_dtype(g.dtype))
-        return jnp.tensordot(weights.astype(wide.dtype), wide, 1).astype(g.dtype)
+        return rounded(jnp.tensordot(weights.astype(wide.dtype), wide, 1), g.dtype)
 
     return [one(g) for g in stacked]
 

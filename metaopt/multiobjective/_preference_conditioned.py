@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
 from .._core._numbers import check_counts
-from .._core._trees import compute_dtype, trainable
+from .._core._trees import compute_dtype, rounded, trainable
 from ._gramian import fitting, match_stacked, put_nothing_else, refuse_complex, silent, unpack
 from .base import AbstractCombiner
 
@@ -156,7 +156,7 @@ class PreferenceConditioned(AbstractAlgorithm[_State, PyTree, PyTree]):
         pooled = jnp.mean(hidden, axis=0)
         seen = jnp.concatenate([hidden, jnp.broadcast_to(pooled[None], hidden.shape)], axis=-1)
         shares = jnp.exp(_bounded(_each(self.weigh, seen)[..., 0]))
-        mixed = jnp.sum(weights[:, None] * shares * flat, axis=0).reshape(shape).astype(g.dtype)
+        mixed = rounded(jnp.sum(weights[:, None] * shares * flat, axis=0).reshape(shape), g.dtype)
         moved = (param - old.place).reshape(-1)
         change = total - old.last.reshape(-1)
         curvature = jnp.where(moved == 0, 0, change / jnp.where(moved == 0, 1, moved))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from .._core._numbers import check_counts
-from .._core._trees import all_finite
+from .._core._trees import all_finite, select, spoiled
 from ._cdiis import CDIIS
 from ._norms import positive
 from .base import AbstractAccelerator, Matrices, Signal
@@ -27,7 +27,8 @@ class Guarded(AbstractAccelerator[GuardedState]):
     r"""Follow an inner accelerator, and another one for a while when the residual grows.
 
     The fallback is in charge for `patience` cycles where $\lVert R \rVert > \text{growth} \cdot \min \lVert R \rVert$,
-    or where the inner one proposes a number that is not finite. Both see every Fock matrix.
+    or where the inner one proposes a number that is not finite. Both see every Fock matrix, but keep no number that is
+    not finite; where neither proposal is finite, the Fock matrix is returned as it is.
 
     **Attributes:**
 
@@ -56,8 +57,12 @@ class Guarded(AbstractAccelerator[GuardedState]):
         inner, proposed = self.inner.step(state.inner, params, grads, value=value)
         fallback, safe = self.fallback.step(state.fallback, params, grads, value=value)
         norm = jnp.linalg.norm(grads.residual)
-        worse = (norm > self.growth.astype(norm.dtype) * state.smallest) | ~all_finite(proposed)
+        seen = jnp.isfinite(norm)
+        worse = ~seen | (norm > self.growth.astype(norm.dtype) * state.smallest) | ~all_finite(proposed)
         left = jnp.where(worse, self.patience, jnp.maximum(state.left - 1, 0)).astype(jnp.int32)
         calls = state.calls + (worse & (state.left == 0)).astype(jnp.int32)
-        smallest = jnp.minimum(norm, state.smallest)
-        return GuardedState(inner, fallback, smallest, left, calls), jnp.where(left > 0, safe, proposed)
+        smallest = jnp.where(seen, jnp.minimum(norm, state.smallest), state.smallest)
+        inner = select(seen & ~spoiled(state.inner, inner), inner, state.inner)
+        fallback = select(seen & ~spoiled(state.fallback, fallback), fallback, state.fallback)
+        chosen = jnp.where(left > 0, safe, proposed)
+        return GuardedState(inner, fallback, smallest, left, calls), jnp.where(all_finite(chosen), chosen, params)

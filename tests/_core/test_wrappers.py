@@ -148,3 +148,81 @@ def test_wrappers_nest() -> None:
 def test_limits_and_rates_are_leaves() -> None:
     assert len(jax.tree_util.tree_leaves(metaopt.ClipByGlobalNorm(Descent(1.0)))) == 2
     assert len(jax.tree_util.tree_leaves(metaopt.WeightDecay(Descent(1.0)))) == 2
+
+
+ADAM = metaopt.from_optax(optax.adam(0.1))
+HEALTHY = jnp.asarray([0.5, -1.0])
+
+
+def _after(algorithm: metaopt.AbstractAlgorithm, signals: Any, values: Any = None) -> Any:
+    params = jnp.ones(2)
+    state = algorithm.init(params)
+    for grads, value in zip(signals, [None] * len(signals) if values is None else values, strict=True):
+        state, params = algorithm.step(state, params, grads, value=None if value is None else jnp.asarray(value))
+    return state, params
+
+
+@pytest.mark.parametrize("bad", [1e30, -1e30, 65504.0, jnp.nan, jnp.inf])
+def test_a_jump_is_left_out_like_what_is_not_finite(bad: float) -> None:
+    state, params = _after(metaopt.SkipNonFinite(ADAM), [HEALTHY, jnp.asarray([bad, 0.1]), HEALTHY])
+    assert eqx.tree_equal((state.inner, params), _after(ADAM, [HEALTHY, HEALTHY]))
+    assert state.skipped == 1 and state.jumps == int(np.isfinite(bad))
+
+
+def test_a_finite_gradient_that_makes_the_state_infinite_is_left_out_even_first() -> None:
+    state, params = _after(metaopt.SkipNonFinite(ADAM), [jnp.asarray([1e30, 0.1]), HEALTHY])
+    assert eqx.tree_equal((state.inner, params), _after(ADAM, [HEALTHY]))
+    assert state.skipped == 1 and state.jumps == 0
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, -jnp.inf, 1e30, -1e30])
+def test_a_bad_loss_is_left_out(bad: float) -> None:
+    state, params = _after(metaopt.SkipNonFinite(ADAM), [HEALTHY] * 3, [0.3, bad, 0.2])
+    assert eqx.tree_equal((state.inner, params), _after(ADAM, [HEALTHY] * 2))
+    assert state.skipped == 1
+
+
+def test_a_change_of_scale_is_let_through() -> None:
+    """After as many steps as there are orders of magnitude beyond the limit."""
+    signals = [HEALTHY] + [1e7 * HEALTHY] * 10
+    state, _ = _after(metaopt.SkipNonFinite(Descent(1e-9)), signals)
+    assert state.skipped == state.jumps == 4
+    state, _ = _after(metaopt.SkipNonFinite(Descent(1e-9), jump=None), signals)
+    assert state.skipped == 0
+
+
+def test_what_is_no_jump() -> None:
+    """Gradients that begin at zero, fall by ten orders, rest at zero or come from time to time; losses around zero."""
+    zero, steps = jnp.zeros(2), 200
+    falling = [0.8**t * HEALTHY for t in range(steps)]
+    rare = [HEALTHY if t % 50 == 3 else zero for t in range(steps)]
+    for signals in ([zero, zero, *falling], rare):
+        state, _ = _after(metaopt.SkipNonFinite(Descent(0.1)), signals)
+        assert state.skipped == 0
+    values = [1e-9, -0.7, 0.0, 300.0, -1e-12, 5.0]
+    assert _after(metaopt.SkipNonFinite(Descent(0.1)), [HEALTHY] * 6, values)[0].skipped == 0
+
+
+def test_jumps_in_other_kinds_of_signals() -> None:
+    params = {"half": jnp.ones(2, jnp.float16), "complex": jnp.ones(2, jnp.complex64), "none": jnp.ones(2), "n": 3}
+    grads = {"half": jnp.ones(2, jnp.float16), "complex": jnp.full(2, 1 + 1j, jnp.complex64), "none": None, "n": None}
+    algorithm = metaopt.SkipNonFinite(metaopt.from_optax(optax.sgd(0.1)))
+    state, params = algorithm.step(algorithm.init(params), params, grads)
+    assert state.skipped == 0
+    for name, bad in (("half", 65504.0), ("complex", 1e30j)):
+        _, new = algorithm.step(state, params, grads | {name: grads[name].at[0].set(bad)})
+        np.testing.assert_array_equal(new["half"], params["half"])
+
+
+def test_a_jump_is_more_than_one() -> None:
+    with pytest.raises(ValueError, match="`jump` must be above 1, but 0.5"):
+        metaopt.SkipNonFinite(ADAM, jump=0.5)
+
+
+@pytest.mark.parametrize("scale", [1e30, 1e-30])
+def test_norms_neither_overflow_nor_vanish(scale: float) -> None:
+    """So that what is too long for squares in single precision is still clipped to the norm that was asked for."""
+    new = _step(metaopt.ClipByGlobalNorm(Descent(1.0), 2.5 * scale), {"a": jnp.zeros(2)}, {"a": scale * GRADS["a"]})
+    np.testing.assert_allclose(new["a"] / scale, [-2.5, 0.0], rtol=1e-6)
+    norm = metaopt._core._trees.global_norm({"a": scale * jnp.asarray([3.0, 4.0])})
+    np.testing.assert_allclose(norm / scale, 5.0, rtol=1e-6)

@@ -138,3 +138,33 @@ def test_it_needs_the_value():
     algorithm = BaselineGuarded(SGD, SGD, [1.0, 0.5])
     with pytest.raises(ValueError, match="follows losses, but no `value` was given"):
         algorithm.step(algorithm.init(jnp.ones(2)), jnp.ones(2), jnp.ones(2))
+
+
+def test_losses_that_are_not_positive_stay_finite():
+    guarded = BaselineGuarded(Bad("rests"), SGD, [2.0, 1.5, 1.0], horizon=6)
+    params = jnp.ones(2)
+    state = guarded.init(params)
+    for value in (0.0, -1.0, 0.0, 0.5):
+        state, params = guarded.step(state, params, jnp.ones(2), value=jnp.asarray(value))
+    assert jnp.isfinite(state.level) and jnp.isfinite(state.first) and jnp.all(jnp.isfinite(params))
+    assert not state.leads  # it never came below where it began
+    state, params = guarded.init(jnp.ones(2)), jnp.ones(2)
+    for value in (2.0, 0.0, -1.0):
+        state, params = guarded.step(state, params, jnp.ones(2), value=jnp.asarray(value))
+    assert state.leads  # below all of the curve
+
+
+def test_a_bad_gradient_leaves_no_trace_in_the_baseline(problem):
+    task, start, values, _ = problem
+    adam = metaopt.from_optax(optax.adam, learning_rate=0.1)
+    guarded = BaselineGuarded(Bad("rests"), adam, values, allowance=0.0)
+    state, params = guarded.init(start), start
+    good = jnp.ones_like(start)
+    for grads in (good, good, good.at[0].set(jnp.nan), good.at[0].set(1e30), good):
+        before = params
+        state, params = guarded.step(state, params, grads, value=jnp.asarray(values[0]))
+        if not jnp.all(grads == 1):
+            np.testing.assert_array_equal(params, before)
+    assert not state.leads
+    assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(state))
+    assert jnp.all(params != before)

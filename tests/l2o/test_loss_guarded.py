@@ -162,3 +162,24 @@ def test_it_needs_the_value():
     algorithm = LossGuarded(SGD, SGD)
     with pytest.raises(ValueError, match="compares losses, but no `value` was given"):
         algorithm.step(algorithm.init(jnp.ones(2)), jnp.ones(2), jnp.ones(2))
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
+def test_a_bad_check_of_the_fallback_is_passed_over(bad):
+    """It neither loses its heat for it, nor does the level become infinite."""
+    algorithm = LossGuarded(Bad("rests"), SGD, window=1, checks=2)
+    params = jnp.ones(2)
+    state = algorithm.init(params)
+    for value in (2.0, bad, 1.0):
+        state, params = algorithm.step(state, params, params, value=jnp.asarray(value))
+    assert state.phase == 1 and state.level == 1.0
+    np.testing.assert_array_equal(params, jnp.ones(2))
+
+
+def test_a_finite_gradient_that_spoils_a_state_leaves_no_trace():
+    adam = metaopt.from_optax(optax.adam, learning_rate=0.1)
+    params = jnp.ones(2)
+    for algorithm in (LossGuarded(adam, adam), LossGuarded(Bad("rests"), adam)):
+        state, new = algorithm.step(algorithm.init(params), params, jnp.asarray([1e30, 1]), value=jnp.asarray(1.0))
+        np.testing.assert_array_equal(new, params)
+        assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves((state.inner, state.fallback)))

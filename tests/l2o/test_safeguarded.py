@@ -207,3 +207,13 @@ def test_by_value_it_needs_the_value():
     algorithm = Safeguarded(SGD, SGD)
     with pytest.raises(ValueError, match='no `value` was given. Call .* or choose `criterion="gradient"`'):
         algorithm.step(algorithm.init(jnp.ones(2)), jnp.ones(2), jnp.ones(2))
+
+
+def test_a_finite_gradient_that_spoils_a_state_leaves_no_trace():
+    adam = metaopt.from_optax(optax.adam, learning_rate=0.1)
+    algorithm, params = Safeguarded(adam, adam), jnp.ones(2)
+    state, new = algorithm.step(algorithm.init(params), params, jnp.asarray([1e30, 1.0]), value=jnp.asarray(1.0))
+    np.testing.assert_array_equal(new, params)
+    assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves((state.inner, state.fallback)))
+    _, new = algorithm.step(state, new, params, value=jnp.asarray(1.0))
+    assert jnp.all(new < params)

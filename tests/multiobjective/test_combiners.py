@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import optax
 import pytest
 
 import metaopt
@@ -254,3 +255,13 @@ def test_options_that_make_no_sense_are_refused() -> None:
         Chebyshev(_sgd(), smoothing=0.0)
     with pytest.raises(ValueError, match="`index` must be at least 0 and below 2"):
         EpsilonConstraint(_sgd(), (1.0, 1.0), index=2)
+
+
+@pytest.mark.parametrize("rule", [metaopt.multiobjective.CAGrad, metaopt.multiobjective.PCGrad])
+def test_sums_of_large_half_precision_gradients_are_finite(rule: Any) -> None:
+    """Weights add up to more than one, and 60000 times that is more than half precision holds."""
+    combiner = rule(metaopt.from_optax(optax.sgd, learning_rate=1e-5))
+    params = {"w": jnp.ones(3, jnp.float16)}
+    grads = {"w": jnp.stack([jnp.full(3, 6e4), jnp.asarray([6e4, -6e4, 5e4])]).astype(jnp.float16)}
+    _, new = combiner.step(combiner.init(params), params, grads)
+    assert jnp.all(jnp.isfinite(new["w"])) and new["w"][0] < 1

@@ -245,6 +245,20 @@ def test_the_guard_follows_the_fallback_while_it_must() -> None:
     assert state.calls == 1
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_bad_residual_leaves_no_trace_in_the_guard(bad: float) -> None:
+    fock, signal = _signal(open_shell(), 0)
+    accelerator = scf.Guarded(scf.CDIIS(history=4), scf.CDIIS(history=4))
+    state, _ = accelerator.step(accelerator.init(fock), fock, signal)
+    spoiled = eqx.tree_at(lambda x: x.residual, signal, signal.residual.at[0, 0, 0].set(bad))
+    after, proposed = accelerator.step(state, fock, spoiled)
+    assert bool(jnp.all(jnp.isfinite(proposed)))
+    assert eqx.tree_equal((after.inner, after.fallback, after.smallest), (state.inner, state.fallback, state.smallest))
+    assert after.calls == 1
+    _, proposed = accelerator.step(after, fock, signal)
+    assert bool(jnp.all(jnp.isfinite(proposed)))
+
+
 def test_steering_takes_the_choice_of_the_actor() -> None:
     base, other = scf.CDIIS(history=4), scf.Roothaan()
     choices = jnp.asarray([[0, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0.25, 0], [0, 0, 0, 0.4], [1, 1, 0, 0]], float)
