@@ -136,10 +136,11 @@ class Claim:
         """What else belongs to the figure, as columns of a table: empty where there is nothing to say."""
         compiling = "" if self.compile_seconds is None else f"{self.compile_seconds:.3g}"
         counted = " (in the figure)" if self.compile_counted else " (not in the figure)"
+        other = "" if self.rival is None else "the same" if self.rival.budget == self.budget else str(self.rival.budget)
         return {
             "budget": "" if self.budget is None else str(self.budget),
             "rival": "none" if self.rival is None else str(self.rival),
-            "its budget": "" if self.rival is None else str(self.rival.budget),
+            "its budget": other,
             "unequal": self.unequal,
             "compile s": compiling and compiling + counted,
             "left out": self.left_out,

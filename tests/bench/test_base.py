@@ -71,7 +71,7 @@ def test_a_report_as_data():
 
 def test_a_rival_with_another_budget_is_refused_unless_the_claim_says_why():
     with pytest.raises(ValueError, match=r"`ratio`.*NSGA-II 0.6.*70,800 gradients.*apart: values, grad.*unequal"):
-        Claim("ratio", 2.0, **TERMS | {"unequal": ""})
+        Claim("ratio", 2.0, budget=OURS, rival=TERMS["rival"])
     with pytest.raises(ValueError, match="does not say what our side may spend; give `budget`"):
         Claim("ratio", 2.0, rival=Rival("Adam", THEIRS), unequal="it is")
     with pytest.raises(ValueError, match="unequal, but has no `rival`"):
