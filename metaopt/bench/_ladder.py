@@ -94,7 +94,7 @@ def _terms(case: Case, budget: Budget) -> dict[str, Any]:
         "rival": Rival(
             f"the best of {len(PEERS)} (SGD, momentum, Adam, AdamW; constant, cosine) with {_RATES.size} rates each",
             Budget(gradients=case.steps, before=tuned),
-            f"(optax {release('optax')})",
+            release("optax"),
         ),
         "unequal": "ours is meta-trained before, on problems of this structure or on networks; the rival's rate is "
         "chosen on other tasks of the family",

@@ -82,7 +82,7 @@ class Rival:
     version: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.name} {self.version}" if self.version else self.name
+        return f"{self.name} ({self.version})" if self.version else self.name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,9 +198,9 @@ class Benchmark:
 
 
 def release(package: str) -> str | None:
-    """The version of a package that is installed here; nothing if it is not."""
+    """The name and the version of a package that is installed here; nothing if it is not."""
     try:
-        return importlib.metadata.version(package)
+        return f"{package} {importlib.metadata.version(package)}"
     except importlib.metadata.PackageNotFoundError:
         return None
 
