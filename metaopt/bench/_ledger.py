@@ -282,9 +282,7 @@ def main(arguments: list[str] | None = None) -> int:
             "measured at": age.commit,
             "mark": age.mark,
             "of the bench": len(age.own),
-            "last change": (
-                _git(options.root, "log", "-1", "--format=%h %as", "--", *age.code, *age.own) or ""
-            ).strip(),
+            "last change": _last(options.root, age.code or age.own),
         }
         for age in found
     ]
