@@ -111,7 +111,7 @@ def _terms(setup: Setup, comparison: Comparison, baseline: str, longer: int = 1)
     rival = Rival(
         f"{baseline} with the best of {setup.rates.size} rates",
         Budget(gradients=steps, before=tuned),
-        f"(optax {release('optax')})",
+        release("optax"),
     )
     return {
         "budget": Budget(gradients=steps, before=setup.meta_trained),

@@ -94,7 +94,7 @@ def _terms(case: Case, budget: Budget) -> dict[str, Any]:
         "rival": Rival(
             f"the best of {len(PEERS)} (SGD, momentum, Adam, AdamW; constant, cosine) with {_RATES.size} rates each",
             Budget(gradients=case.steps, before=tuned),
-            f"(optax {release('optax')})",
+            release("optax"),
         ),
         "unequal": "ours is meta-trained before, on problems of this structure or on networks; the rival's rate is "
         "chosen on other tasks of the family",
@@ -337,7 +337,7 @@ def run(*, full: bool = False) -> Report:
         case = Case(cases[name].family, cases[name].steps, cases[name].novelty, tasks=4)
         found = _Novel(case)
         novel[name] = found.chosen
-        terms[name] = _terms(case, Budget(gradients=found.field.steps[-1], before=found.before)) | {
+        terms[name] = _terms(case, Budget(gradients=int(found.field.steps[-1]), before=found.before)) | {
             "unequal": "ours has 1 / 0.95 times the steps, pretrained weights, the rival's tuning and its curve, and "
             "pilot runs",
         }

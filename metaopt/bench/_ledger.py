@@ -85,7 +85,8 @@ class Sources:
             self._trees[path] = ast.parse((self.root / path).read_text(encoding="utf-8"))
         return self._trees[path]
 
-    def _file(self, parts: tuple[str, ...]) -> str | None:
+    def file(self, parts: tuple[str, ...]) -> str | None:
+        """The file of a module, or of the folder that it is."""
         for path in ("/".join(parts) + ".py", "/".join((*parts, "__init__.py"))):
             if (self.root / path).is_file():
                 return path
@@ -93,7 +94,7 @@ class Sources:
 
     def _exported(self, parts: tuple[str, ...], name: str) -> Iterator[str]:
         """Where a name comes from that is imported from a module or a folder."""
-        path = self._file((*parts, name)) or self._file(parts)
+        path = self.file((*parts, name)) or self.file(parts)
         if path is None:
             return
         if not path.endswith("/__init__.py"):
@@ -216,7 +217,10 @@ def ages(root: Path, text: str) -> list[Age]:
     for bench, part in _parts(text):
         if bench not in BENCHMARKS:
             continue
-        files = sources.needed(BENCHMARKS[bench].run.split(":")[0].replace(".", "/") + ".py")
+        module = sources.file(tuple(BENCHMARKS[bench].run.split(":")[0].split(".")))
+        if module is None:
+            continue
+        files = sources.needed(module)
         folder = f"{_PACKAGE}/bench/"
         files = {f for f in files if not (f.startswith(folder) and f.removeprefix(folder) in _SHARED)}
         for commit in dict.fromkeys(match[2] for match in _MEASURED.finditer(part)):
@@ -278,9 +282,7 @@ def main(arguments: list[str] | None = None) -> int:
             "measured at": age.commit,
             "mark": age.mark,
             "of the bench": len(age.own),
-            "last change": (
-                _git(options.root, "log", "-1", "--format=%h %as", "--", *age.code, *age.own) or ""
-            ).strip(),
+            "last change": _last(options.root, age.code or age.own),
         }
         for age in found
     ]

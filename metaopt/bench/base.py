@@ -82,7 +82,7 @@ class Rival:
     version: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.name} {self.version}" if self.version else self.name
+        return f"{self.name} ({self.version})" if self.version else self.name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,10 +136,11 @@ class Claim:
         """What else belongs to the figure, as columns of a table: empty where there is nothing to say."""
         compiling = "" if self.compile_seconds is None else f"{self.compile_seconds:.3g}"
         counted = " (in the figure)" if self.compile_counted else " (not in the figure)"
+        other = "" if self.rival is None else "the same" if self.rival.budget == self.budget else str(self.rival.budget)
         return {
             "budget": "" if self.budget is None else str(self.budget),
             "rival": "none" if self.rival is None else str(self.rival),
-            "its budget": "" if self.rival is None else str(self.rival.budget),
+            "its budget": other,
             "unequal": self.unequal,
             "compile s": compiling and compiling + counted,
             "left out": self.left_out,
@@ -197,9 +198,9 @@ class Benchmark:
 
 
 def release(package: str) -> str | None:
-    """The version of a package that is installed here; nothing if it is not."""
+    """The name and the version of a package that is installed here; nothing if it is not."""
     try:
-        return importlib.metadata.version(package)
+        return f"{package} {importlib.metadata.version(package)}"
     except importlib.metadata.PackageNotFoundError:
         return None
 

@@ -133,9 +133,7 @@ def test_reports_become_rows(tmp_path, capsys):
     assert header == (
         "| claim | figure | note | budget | rival | its budget | unequal | compile s | left out | seeds | commit |"
     )
-    assert ratio.startswith(
-        "| ratio | **2.346** | a \\| b | 200 gradients | Adam 0.2 | 200 gradients |  |  | Muon | 2 |"
-    )
+    assert ratio.startswith("| ratio | **2.346** | a \\| b | 200 gradients | Adam (0.2) | the same |  |  | Muon | 2 |")
     assert bias.startswith("| bias | **0** |  |  | none |  |")
     assert _ledger.rows(Report([], [], []).to_json("x", {})) == ""
 

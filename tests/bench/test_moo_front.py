@@ -34,7 +34,7 @@ def test_claims_say_what_both_sides_spend(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(_moo_front._peers, "interpreter", lambda _: Path("python"))
     wins, warm, cold = _moo_front.run().claims
     assert wins.value == 7 and wins.budget is not None and wins.budget.gradients == 70_800
-    assert wins.rival is not None and str(wins.rival) == "NSGA-II and NSGA-III of pymoo 0.6"
+    assert wins.rival is not None and str(wins.rival) == "NSGA-II and NSGA-III of pymoo (0.6)"
     assert wins.rival.budget.values == 25_091 and "70,800" in wins.unequal
     assert warm.value == pytest.approx(20) and warm.compile_seconds == pytest.approx(4) and not warm.compile_counted
     assert cold.value == pytest.approx(2 / 4.1) and cold.compile_counted
