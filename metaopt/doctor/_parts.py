@@ -85,15 +85,14 @@ def extras() -> dict[str, str]:
 
 def caches() -> dict[str, object]:
     """The folders in which kernels, and what benchmarks have made, are kept."""
-    found: dict[str, object] = {"folder": cache_folder("native").parent}
     native = importlib.import_module(f"{find('native').__module__.rpartition('.')[0]}._survey")
     own, other = cache_folder("native"), temporary_folder("native")
-    found["native"] = native.survey(own)
+    found: dict[str, object] = {"native": f"{own}: {native.survey(own)}"}
     if other != own and os.path.lexists(other):
-        found[f"native, {other}"] = native.survey(other)
+        found["native, without the first"] = f"{other}: {native.survey(other)}"
     for name in ("peers", "l2o-sparse"):
         folder = cache_folder(name)
-        found[name] = f"{len(os.listdir(folder))} entries" if folder.is_dir() else "nothing"
+        found[name] = f"{folder}: {len(os.listdir(folder)) if folder.is_dir() else 'no'} entries"
     temporary = tempfile.gettempdir()
     found["temporary files"] = f"{temporary}, {shutil.disk_usage(temporary).free / 2**30:.1f} GiB free"
     return found
