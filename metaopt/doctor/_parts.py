@@ -23,6 +23,7 @@ from ._text import variable
 _WATCHED = ("METAOPT_", "JAX_", "XLA_", "CUDA_", "NVIDIA_", "TPU_", "OMP_")
 _ALSO = ("CXX", "HOME", "XDG_CACHE_HOME", "TMPDIR", "PYTHONPATH", "LD_PRELOAD", "LD_LIBRARY_PATH")
 _INSTRUCTIONS = ("avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve")
+_NOT_FOR_USERS = ("all", "dev", "docs")
 _BRINGS = re.compile(r"^([A-Za-z0-9_.-]+)(?:\[[^]]*\])?\s*(?:>=\s*([0-9][0-9A-Za-z.]*))?")
 
 
@@ -74,6 +75,8 @@ def extras() -> dict[str, str]:
     """Which optional parts are installed, and how to get the others."""
     found = {}
     for extra in metadata.metadata("metaopt").get_all("Provides-Extra") or []:
+        if extra in _NOT_FOR_USERS:
+            continue
         needed = [(package, wanted) for package, wanted in _needed(extra) if package != "metaopt"]
         said = {package: _version(package, wanted) for package, wanted in needed}
         missing = [package for package, version in said.items() if version.startswith("NOT")]
