@@ -1,7 +1,9 @@
 """What this installation can do, and whether its numbers are right."""
 
 import dataclasses
+import os
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -103,7 +105,13 @@ def _look(look: Callable[[], Mapping[str, object]]) -> dict[str, str]:
     try:
         return {plain(key): plain(value) for key, value in look().items()}
     except Exception as error:  # that something is broken is what this is for
-        return {"ERROR": plain(f"{type(error).__name__}: {error}")}
+        return {"ERROR": plain(_said(error))}
+
+
+def _said(error: Exception) -> str:
+    """An error on one line, with where it was raised: some have no text."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} [{os.path.basename(frame.filename)}, line {frame.lineno}]"
 
 
 def _check(name: str, test: Callable[[], tuple[float, str]], most: float) -> Check:
@@ -116,7 +124,7 @@ def _check(name: str, test: Callable[[], tuple[float, str]], most: float) -> Che
     except Skipped as reason:
         value, note, status, bound = None, str(reason), "skipped", None
     except Exception as error:
-        value, note, status, bound = None, f"{type(error).__name__}: {error}", "FAILED", None
+        value, note, status, bound = None, _said(error), "FAILED", None
     return Check(name, status, value, bound, plain(note), time.perf_counter() - begun)
 
 
@@ -131,4 +139,4 @@ def _summary(found: Diagnosis) -> str:
     seconds = sum(check.seconds for check in found.checks)
     if found.healthy:
         return f"Healthy: {len(found.checks)} self-tests in {seconds:.1f} s, none failed."
-    return f"NOT HEALTHY: {', '.join([*failed, *broken])}."
+    return f"NOT HEALTHY: {'; '.join([*failed, *broken])}."

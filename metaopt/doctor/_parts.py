@@ -23,6 +23,7 @@ from ._text import variable
 _WATCHED = ("METAOPT_", "JAX_", "XLA_", "CUDA_", "NVIDIA_", "TPU_", "OMP_")
 _ALSO = ("CXX", "HOME", "XDG_CACHE_HOME", "TMPDIR", "PYTHONPATH", "LD_PRELOAD", "LD_LIBRARY_PATH")
 _INSTRUCTIONS = ("avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve")
+_NOT_FOR_USERS = ("all", "dev", "docs")
 _BRINGS = re.compile(r"^([A-Za-z0-9_.-]+)(?:\[[^]]*\])?\s*(?:>=\s*([0-9][0-9A-Za-z.]*))?")
 
 
@@ -74,6 +75,8 @@ def extras() -> dict[str, str]:
     """Which optional parts are installed, and how to get the others."""
     found = {}
     for extra in metadata.metadata("metaopt").get_all("Provides-Extra") or []:
+        if extra in _NOT_FOR_USERS:
+            continue
         needed = [(package, wanted) for package, wanted in _needed(extra) if package != "metaopt"]
         said = {package: _version(package, wanted) for package, wanted in needed}
         missing = [package for package, version in said.items() if version.startswith("NOT")]
@@ -85,15 +88,14 @@ def extras() -> dict[str, str]:
 
 def caches() -> dict[str, object]:
     """The folders in which kernels, and what benchmarks have made, are kept."""
-    found: dict[str, object] = {"folder": cache_folder("native").parent}
     native = importlib.import_module(f"{find('native').__module__.rpartition('.')[0]}._survey")
     own, other = cache_folder("native"), temporary_folder("native")
-    found["native"] = native.survey(own)
+    found: dict[str, object] = {"native": f"{own}: {native.survey(own)}"}
     if other != own and os.path.lexists(other):
-        found[f"native, {other}"] = native.survey(other)
+        found["native, without the first"] = f"{other}: {native.survey(other)}"
     for name in ("peers", "l2o-sparse"):
         folder = cache_folder(name)
-        found[name] = f"{len(os.listdir(folder))} entries" if folder.is_dir() else "nothing"
+        found[name] = f"{folder}: {len(os.listdir(folder)) if folder.is_dir() else 'no'} entries"
     temporary = tempfile.gettempdir()
     found["temporary files"] = f"{temporary}, {shutil.disk_usage(temporary).free / 2**30:.1f} GiB free"
     return found
