@@ -220,8 +220,9 @@ def _forged(path, **options):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"name": "adafac_mlp", "hidden_size": 10_000_000}, r"does not fit. Not in the file: \['.algorithm"),
+        ({"name": "adafac_mlp", "hidden_size": 50_000}, r"does not fit. Not in the file: \['.algorithm"),
         ({"name": "mlp", "hidden_layers": 20_000}, "its spec asks for far more than the 0 arrays that it holds"),
+        ({"name": "adafac_mlp", "hidden_size": 10**9}, "its spec asks for far more than the 0 arrays that it holds"),
         ({"name": "mlp", "hidden_layers": 10**9}, "its spec asks for far more than the 0 arrays that it holds"),
         ({"name": "mlp", "hidden_layers": 2**62}, "its spec asks for far more than the 0 arrays that it holds"),
     ],
@@ -258,10 +259,10 @@ class Choosy(metaopt.AbstractAlgorithm[None, Any, Any]):
         if self.rate <= 0:
             raise ValueError("`rate` must be positive.")
 
-    def init(self, params: Any) -> None:
+    def init(self, params: Any, *, key: Any = None) -> None:
         return None
 
-    def step(self, state: None, params: Any, signal: Any, *, value: Any = None) -> Any:
+    def step(self, state: None, params: Any, grads: Any, *, value: Any = None, key: Any = None) -> Any:
         return state, params
 
 

@@ -10,7 +10,7 @@ from metaopt.bench.faults._fuzz import attempt, bombs_in, measure, trials
 
 
 def test_what_is_measured() -> None:
-    rows, claims = measure(full=False, files=15, seed=1, size=2**16)
+    rows, claims = measure(full=False, files=15, seed=1, size=2**12)
     assert [claim.id for claim in claims] == ["fuzz_undocumented", "fuzz_peak_mib"]
     assert claims[0].value == 0 and claims[1].value < 64 and "seed 1" in claims[0].note
     assert [row["count"] for row in rows[:3]] == [15] * 3 and rows[0]["files"].endswith("seeds 1:0 to 1:14")

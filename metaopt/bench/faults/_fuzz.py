@@ -425,9 +425,9 @@ def _damaged_spec(draw: random.Random) -> tuple[str, bytes]:
     if draw.random() < 0.7:
         spec = damaged(spec, draw)
     text, pieces = json.dumps(spec).encode(), _PIECES
-    if ending == ".toml":
+    if ending == ".toml" and isinstance(spec, dict):
         pieces = _TOML_PIECES + _PIECES
-        with contextlib.suppress(SpecError, AttributeError):  # what TOML cannot hold stays JSON, which is no TOML
+        with contextlib.suppress(SpecError):  # what TOML cannot hold stays JSON, which is no TOML
             text = dumps(spec).encode()
     return kind + ending, damaged_bytes(text, draw, pieces) if draw.random() < 0.5 else text
 
