@@ -14,7 +14,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from .._core import load, read_header, save
+from .._core import CheckpointError, load, read_header, save
 from .._core._compiling import quick_options
 from .._core._numbers import check_counts
 from .._core._progress import progress_bar
@@ -143,8 +143,11 @@ def train(
     if checkpoint is not None and resume and pathlib.Path(checkpoint).exists():
         state, best = load(checkpoint, (state, best))
         kept = read_header(checkpoint)["metadata"]
-        rewards, best_step = list(kept["rewards"]), int(kept["best_step"])
-        evaluations = [(int(step), float(value)) for step, value in kept["evaluations"]]
+        try:
+            rewards, best_step = [float(reward) for reward in kept["rewards"]], int(kept["best_step"])
+            evaluations = [(int(step), float(value)) for step, value in kept["evaluations"]]
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise CheckpointError(f"`{checkpoint}` does not fit: it was not written by this training.") from error
     longest = max(1, steps // _CHUNKS)
     with progress_bar(steps, done=len(rewards), unit="update", enabled=progress) as bar:
         while len(rewards) < steps:
