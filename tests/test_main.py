@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import re
@@ -333,6 +334,43 @@ def test_show_of_a_truncated_learner(metaopt_, tmp_path):
     file.write_bytes(file.read_bytes()[:-1])
     status, _, err = metaopt_("show", file)
     assert status == 2 and one_line(err).startswith(f"`{file}` is truncated or damaged")
+
+
+def test_what_is_said_steers_no_terminal(metaopt_, tmp_path, spec):
+    evil = "\x1b[2J\x9b1m\u202e"
+    (tmp_path / f"{evil}.metaopt").write_bytes(b"no checkpoint")
+    for command in (
+        ("show", tmp_path / f"{evil}.metaopt"),
+        ("show", tmp_path / evil),
+        ("list", "algorithms", evil),
+        ("list", evil),
+        ("run", evil),
+        ("run", tmp_path / f"{evil}.toml"),
+        ("run", spec(json.dumps({evil: evil}), "a.json"), "--set", f"{evil}={evil}"),
+        ("run", spec(json.dumps({evil: evil}), "a.json")),
+        ("bench", evil),
+    ):
+        status, out, err = metaopt_(*command)
+        assert status == 2 and out == "" and one_line(err).isprintable() and re.search(r"\\(x|u00)1b\[2J", err)
+
+
+def test_a_full_disk_is_told_with_what_to_do(metaopt_, tmp_path, spec, monkeypatch):
+    file = tmp_path / "checkpoint.metaopt"
+    metaopt.save(file, 1.0)
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def execute(*_, **__):
+        monkeypatch.setattr(os, "fsync", full)
+        metaopt.save(file, 2.0)
+
+    monkeypatch.setattr("metaopt.runs.execute", execute)
+    status, _, err = metaopt_("run", spec(small()), "--out", tmp_path / "out")
+    assert status == 2 and one_line(err) == (
+        f"{file}: No space left on device; what was saved there before is whole. Make room, and save again; a run goes "
+        "on from its last checkpoint with `--resume`, or `resume=True`."
+    )
 
 
 def _measure(*, full=False):

@@ -1,12 +1,17 @@
+import json
 import re
+import resource
 import subprocess
 import sys
+from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import pytest
 
 import metaopt
+from metaopt.bench.faults._fuzz import sealed
 from metaopt.registry import DEFAULT, unknown
 from metaopt.spec import SpecError, normalize
 
@@ -203,3 +208,82 @@ def test_names_are_known_without_importing_what_they_name():
         "tqdm",
         "hypothesis",
     } & set(loaded)
+
+
+def _forged(path, **options):
+    """A file with a right checksum, whose spec asks for what the file does not hold."""
+    header = json.dumps({"metadata": {"spec": {"algorithm": options}}, "leaves": []}).encode()
+    path.write_bytes(sealed(header, b""))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"name": "adafac_mlp", "hidden_size": 50_000}, r"does not fit. Not in the file: \['.algorithm"),
+        ({"name": "mlp", "hidden_layers": 20_000}, "its spec asks for far more than the 0 arrays that it holds"),
+        ({"name": "adafac_mlp", "hidden_size": 10**9}, "its spec asks for far more than the 0 arrays that it holds"),
+        ({"name": "mlp", "hidden_layers": 10**9}, "its spec asks for far more than the 0 arrays that it holds"),
+        ({"name": "mlp", "hidden_layers": 2**62}, "its spec asks for far more than the 0 arrays that it holds"),
+    ],
+)
+def test_a_small_file_makes_nothing_large(options, words, tmp_path):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(metaopt.CheckpointError, match=words):
+        metaopt.load(_forged(tmp_path / "x.metaopt", **options))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kilobytes
+
+
+def test_a_wrong_spec_in_a_file_is_a_spec_error(tmp_path):
+    with pytest.raises(SpecError, match="algorithm.rat: `learnable_sgd` has no such option"):
+        metaopt.load(_forged(tmp_path / "x.metaopt", name="learnable_sgd", rat=0.1))
+    with pytest.raises(SpecError, match="expected `Learner`, given 3"):
+        (tmp_path / "y.metaopt").write_bytes(sealed(b'{"metadata": {"spec": 3}, "leaves": []}', b""))
+        metaopt.load(tmp_path / "y.metaopt")
+
+
+def test_a_large_number_that_is_no_size_is_loaded(tmp_path):
+    spec = {"algorithm": {"name": "learnable_adam", "epsilon": 10**9}}
+    learner = metaopt.build(spec, metaopt.Learner)
+    metaopt.save(tmp_path / "x.metaopt", learner, spec=spec)
+    assert eqx.tree_equal(metaopt.load(tmp_path / "x.metaopt"), learner)
+
+
+class Choosy(metaopt.AbstractAlgorithm[None, Any, Any]):
+    """Looks at its number when it is made."""
+
+    rate: jax.Array = eqx.field(converter=jnp.asarray)
+
+    def __init__(self, rate: float = 0.5):
+        self.rate = jnp.asarray(rate)
+        if self.rate <= 0:
+            raise ValueError("`rate` must be positive.")
+
+    def init(self, params: Any, *, key: Any = None) -> None:
+        return None
+
+    def step(self, state: None, params: Any, grads: Any, *, value: Any = None, key: Any = None) -> Any:
+        return state, params
+
+
+def test_a_rule_that_looks_at_numbers_is_loaded(tmp_path):
+    own = DEFAULT.register(metaopt.AbstractAlgorithm, "choosy", Choosy)
+    spec = {"algorithm": {"name": "choosy", "rate": 2.0}}
+    metaopt.save(tmp_path / "x.metaopt", metaopt.build(spec, metaopt.Learner, registry=own), spec=spec)
+    assert metaopt.load(tmp_path / "x.metaopt", registry=own).algorithm.rate == 2.0
+    with pytest.raises(SpecError, match="`rate` must be positive"):
+        metaopt.save(tmp_path / "x.metaopt", 1.0, spec={"algorithm": {"name": "choosy", "rate": -2.0}})
+        metaopt.load(tmp_path / "x.metaopt", registry=own)
+
+
+@pytest.mark.slow
+def test_every_algorithm_that_needs_nothing_is_loaded_by_its_spec(tmp_path):
+    for name in DEFAULT.names(metaopt.AbstractAlgorithm):
+        options = DEFAULT.options(metaopt.AbstractAlgorithm, name)
+        needed = {option.name: "adam" for option in options if option.default is None}
+        if not set(needed) <= {"inner", "fallback", "noisy", "exact"}:
+            continue
+        spec = {"algorithm": {"name": name, **needed}}
+        learner = metaopt.build(spec, metaopt.Learner)
+        metaopt.save(tmp_path / "x.metaopt", learner, spec=spec)
+        assert eqx.tree_equal(metaopt.load(tmp_path / "x.metaopt"), learner), name

@@ -4,7 +4,7 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, no_type_check
 
 
 class OverBudget(BaseException):
@@ -27,6 +27,7 @@ def budget(events: int) -> Iterator[None]:
         return
     left, importing = events, 0
 
+    @no_type_check  # at every call, checking it would take longer than all that is called
     def count(frame: FrameType, event: str, argument: Any) -> None:
         nonlocal left, importing
         del argument

@@ -53,7 +53,7 @@ def read_bytes(path: str | os.PathLike[str], size: int = -1) -> bytes:
         raise CheckpointError(f"`{path}` cannot be read: {error}.") from error
 
 
-def write_at_once(path: str | os.PathLike[str], content: Iterable[Any]) -> None:
+def write_at_once(path: str | os.PathLike[str], content: bytes | Iterable[Any]) -> None:
     """Write a file beside its destination and move it there, so that a crash leaves the old file or the new one.
 
     What is written beside it is called `NAME.<12 hexadecimal digits>.tmp`. A process that is killed leaves it there;
@@ -63,7 +63,7 @@ def write_at_once(path: str | os.PathLike[str], content: Iterable[Any]) -> None:
     **Arguments:**
 
     - `path`: where to. Missing folders are made.
-    - `content`: the bytes, in pieces.
+    - `content`: the bytes, or pieces of them.
 
     **Raises:**
 
@@ -74,7 +74,7 @@ def write_at_once(path: str | os.PathLike[str], content: Iterable[Any]) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(place)
         with _scratch(place) as (file, scratch):
-            file.writelines(content)
+            file.writelines([content] if isinstance(content, bytes) else content)
             file.flush()
             os.fsync(file.fileno())
             if fcntl is None:
@@ -98,7 +98,8 @@ def _scratch(place: pathlib.Path) -> Iterator[tuple[BinaryIO, pathlib.Path]]:
         with file:
             yield file, scratch
     except BaseException:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            scratch.unlink()
         raise
 
 

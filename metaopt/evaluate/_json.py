@@ -3,12 +3,12 @@
 import json
 import math
 import os
-import pathlib
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from .._core._files import write_at_once
 
 
 def to_json(data: Any) -> str:
@@ -44,20 +44,7 @@ def write_json(path: str | os.PathLike[str], data: Any) -> None:
     - `OSError`: if the file cannot be written; whatever was there before is untouched.
     - `TypeError`: as in [`metaopt.evaluate.to_json`][]; nothing is written.
     """
-    text, path = to_json(data), pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        # Temporary files are private; the result is to be as readable as any other file.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(scratch, 0o666 & ~mask)
-        os.replace(scratch, path)
-    except BaseException:
-        pathlib.Path(scratch).unlink(missing_ok=True)
-        raise
+    write_at_once(path, to_json(data).encode())
 
 
 def _plain(data: Any, where: str) -> Any:

@@ -284,4 +284,4 @@ def save_published(path: str | os.PathLike[str], rule: AbstractAlgorithm[Any, An
         rules = ", ".join(f"`{kind.rule.__name__}`" for kind in KINDS.values())
         raise TypeError(f"`rule` must be one of {rules}, but a `{type(rule).__name__}` was given.")
     arrays = jtu.tree_map(lambda leaf: np.asarray(leaf, np.float32), content(rule))
-    write_at_once(path, [pack(arrays)])
+    write_at_once(path, pack(arrays))

@@ -3,7 +3,7 @@
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +52,17 @@ def _read_toml(text: str) -> dict[str, Any]:
 
 
 def _read_json(text: str) -> Any:
-    def table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in found:
-                raise ValueError(f"The key {shown(key)} stands twice in one table")
-            found[key] = value
-        return found
+    return json.loads(text, object_pairs_hook=_unique)
 
-    return json.loads(text, object_pairs_hook=table)
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A table of keys that differ."""
+    table: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in table:
+            raise ValueError(f"The key {shown(key)} stands twice in one table")
+        table[key] = value
+    return table
 
 
 def dumps(spec: Mapping[str, Any]) -> str:

@@ -135,7 +135,7 @@ def test_a_full_disk_says_what_is_left_and_how_to_go_on(
     error = caught.value
     assert error.errno == number and error.filename == str(path)
     kept = "what was saved there before is whole" if before else "nothing was saved there before"
-    assert error.strerror.startswith(f"{os.strerror(number)}; {kept}. Make room")
+    assert str(error.strerror).startswith(f"{os.strerror(number)}; {kept}. Make room")
     assert "`--resume`" in str(error) and str(path) in str(error)
     assert [each.name for each in tmp_path.iterdir()] == ["checkpoint.metaopt"] * before
     assert not before or metaopt.load(path, 0.0) == 1.0

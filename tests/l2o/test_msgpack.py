@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metaopt.l2o._msgpack import FormatError, pack, unpack
+from metaopt.l2o._msgpack import MOST_VALUES, FormatError, pack, unpack
 
 
 def tree() -> dict[str, Any]:
@@ -137,6 +137,11 @@ def test_extensions_in_extensions_have_an_end() -> None:
         content = b"\xc9" + len(content).to_bytes(4, "big") + b"\x01" + content
     with pytest.raises(FormatError, match="nested more than 32 deep"):
         unpack(content)
+
+
+def test_values_of_one_byte_have_an_end() -> None:
+    with pytest.raises(FormatError, match=f"holds more than {MOST_VALUES} values"):
+        unpack(b"\xdd\x7f\xff\xff\xff" + b"\x01" * (MOST_VALUES + 1))
 
 
 @pytest.mark.slow

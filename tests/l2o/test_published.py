@@ -12,6 +12,7 @@ import pytest
 from jaxtyping import Array
 
 import metaopt
+from metaopt.bench.faults._fuzz import attempt, trials
 from metaopt.l2o import LSTM, Celo, Celo2, CeloAdam, VeLO, load_published, save_published
 from metaopt.l2o._msgpack import pack, unpack
 from metaopt.l2o._published import KINDS, read_published
@@ -218,6 +219,20 @@ def test_a_truncated_file_is_described_as_such(tmp_path: pathlib.Path) -> None:
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(metaopt.CheckpointError, match="theta.state` is truncated"):
         describe(file)
+
+
+def test_a_path_that_is_there_twice(tmp_path: pathlib.Path) -> None:
+    """A key may hold the mark that joins keys to paths."""
+    array = np.ones(1, np.float32)
+    (tmp_path / "file").write_bytes(pack({"a": {"b": array}, "a/b": array}))
+    with pytest.raises(metaopt.CheckpointError, match="or is damaged: `a/b` is there twice"):
+        load_published(tmp_path / "file")
+
+
+def test_damaged_files_raise_what_is_said(tmp_path: pathlib.Path) -> None:
+    kind = trials()["published weights"]
+    found = attempt(kind._replace(readers=kind.readers[:2]), tmp_path, 300, seed=0)  # nothing that compiles
+    assert not found.undocumented and 100 < found.refused < 290
 
 
 @pytest.mark.slow

@@ -156,5 +156,8 @@ def test_a_resumed_run_is_the_same_run(tmp_path: Path, monkeypatch: pytest.Monke
     again = rl.train(agent, environment, resume=True, **stopped)
     assert again.rewards == whole.rewards and again.evaluations == whole.evaluations
     assert eqx.tree_equal(again.actor, whole.actor) and again.best_step == whole.best_step
+    metaopt.save(path, metaopt.load(path, (whole.state, whole.last)))  # the same arrays, from elsewhere
+    with pytest.raises(metaopt.CheckpointError, match="agent.metaopt` does not fit: it was not written by"):
+        rl.train(agent, environment, resume=True, **stopped)
     with pytest.raises(ValueError, match="`resume=True` needs"):
         rl.train(agent, environment, steps=6, resume=True, **common)

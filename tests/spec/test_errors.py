@@ -162,6 +162,13 @@ def test_nothing_is_registered() -> None:
         build("adam", AbstractRule, registry=Registry())
 
 
+def test_nothing_steers_the_terminal() -> None:
+    evil = "\x1b[2J\x9b1m\u202e\r"
+    for spec in ({"name": evil}, {"name": "gradient", evil: 1}, {"name": "gradient", "rate": evil}, evil):
+        assert str(error(spec)).isprintable()
+    assert str(SpecError(f"{evil}.toml", "a\nb")) == "\\x1b[2J\\x9b1m\\u202e\\r.toml: a\nb"
+
+
 def test_fields() -> None:
     wrong = error({"name": "chain", "stages": [{"name": "network", "hidden_sise": 3}]})
     assert wrong.path == "stages[0].hidden_sise"

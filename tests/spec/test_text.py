@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
+from metaopt.bench.faults._fuzz import attempt, trials
 from metaopt.spec import SpecError, dumps, read
+from metaopt.spec._text import _unique
 
 
 def test_read_toml_and_json(tmp_path: Path) -> None:
@@ -140,3 +142,35 @@ def test_what_cannot_be_written(spec: Any, wanted: str) -> None:
     with pytest.raises(SpecError) as caught:
         dumps(spec)
     assert str(caught.value).startswith(wanted)
+
+
+def test_reading_takes_time_that_grows_with_the_length(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{" + ", ".join(f'"k{i}": {i}' for i in range(8000)) + "}")
+    keys: list[str] = []
+
+    class Text(str):
+        def __eq__(self, other: object) -> bool:
+            keys.append(self)
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    table = _unique([(Text(f"k{i}"), i) for i in range(2000)])
+    assert len(table) == 2000 and len(keys) < 10_000
+    assert len(read(tmp_path / "a.json")) == 8000
+    for key in ("a." * 100_000 + "a", '"a" . ' * 100_000 + "a"):
+        (tmp_path / "a.toml").write_text(f"{key} = 1")
+        with pytest.raises(SpecError, match="a.toml: A key has more than 32 parts."):
+            read(tmp_path / "a.toml")
+    (tmp_path / "a.toml").write_text("a" * 100_000 + " = '" + "a b." * 30 + "'\n[" + "a." * 30 + "a]\n")
+    assert len(read(tmp_path / "a.toml")) == 2
+
+
+def test_what_is_written_steers_no_terminal() -> None:
+    spec = {"a": "\x1b[2J\x9b1m\u202e\U000e0001", "\x9b": {"\x1b": 1}}
+    assert all(line.isprintable() for line in dumps(spec).splitlines()) and tomllib.loads(dumps(spec)) == spec
+
+
+def test_damaged_specs_raise_what_is_said(tmp_path: Path) -> None:
+    found = attempt(trials()["specs"], tmp_path, 200, seed=0)
+    assert not found.undocumented and 50 < found.refused < 190

@@ -144,7 +144,9 @@ class Outcome(NamedTuple):
     slowest: float
 
 
-def measure(*, full: bool, files: int = 20_000, seed: int = 0) -> tuple[list[dict[str, Any]], list[Claim]]:
+def measure(
+    *, full: bool, files: int = 20_000, seed: int = 0, size: int = 8 * _MIB
+) -> tuple[list[dict[str, Any]], list[Claim]]:
     """Read damaged files of three kinds, and some that are made to take memory or time.
 
     **Arguments:**
@@ -152,6 +154,7 @@ def measure(*, full: bool, files: int = 20_000, seed: int = 0) -> tuple[list[dic
     - `full`: five times as many.
     - `files`: how many of each kind.
     - `seed`: file `i` of a kind is made of `seed` and `i`.
+    - `size`: how many bytes the largest have, about.
     """
     files = 5 * files if full else files
     rows, worst, undocumented = [], -math.inf, 0
@@ -160,7 +163,7 @@ def measure(*, full: bool, files: int = 20_000, seed: int = 0) -> tuple[list[dic
             found = attempt(trial, folder, files, seed)
             rows.append(_row(f"{kind}, seeds {seed}:0 to {seed}:{files - 1}", files, found))
             worst, undocumented = max(worst, found.peak), undocumented + len(found.undocumented)
-        bombs = bombs_in(folder)
+        bombs = bombs_in(folder, size=size)
         for name, (path, readers) in bombs.items():
             found = _read_all([(name, path)], readers)
             rows.append(_row(name, 1, found))
@@ -422,9 +425,9 @@ def _damaged_spec(draw: random.Random) -> tuple[str, bytes]:
     if draw.random() < 0.7:
         spec = damaged(spec, draw)
     text, pieces = json.dumps(spec).encode(), _PIECES
-    if ending == ".toml":
+    if ending == ".toml" and isinstance(spec, dict):
         pieces = _TOML_PIECES + _PIECES
-        with contextlib.suppress(SpecError, AttributeError):  # what TOML cannot hold stays JSON, which is no TOML
+        with contextlib.suppress(SpecError):  # what TOML cannot hold stays JSON, which is no TOML
             text = dumps(spec).encode()
     return kind + ending, damaged_bytes(text, draw, pieces) if draw.random() < 0.5 else text
 
@@ -518,7 +521,7 @@ def damaged_bytes(content: bytes, draw: random.Random, pieces: list[bytes]) -> b
 # Files that ask for much
 
 
-def bombs_in(folder: Path, *, size: int = 8 * _MIB) -> dict[str, tuple[Path, Readers]]:
+def bombs_in(folder: Path, *, size: int) -> dict[str, tuple[Path, Readers]]:
     """Files that take much memory or time if they are believed, and a whole one that is large."""
     made: dict[str, tuple[Path, Readers]] = {}
 
