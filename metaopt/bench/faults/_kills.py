@@ -99,7 +99,7 @@ def measure(
 
 def _row(kind: str, cases: list[Case]) -> dict[str, Any]:
     identical = f"{sum(not case.reason for case in cases)} of {len(cases)}"
-    faults = ", ".join(case.fault for case in cases)
+    faults = ", ".join(case.fault.split(" (")[0] for case in cases)
     left = sum(len(case.leftover) for case in cases)
     return {"case": _WORDS[kind], "identical": identical, "left over": left, "seed": SEED, "last saved step": faults}
 
