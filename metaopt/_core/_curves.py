@@ -1,5 +1,6 @@
 """Curves of a long run, in a file of their own that grows with them."""
 
+import errno
 import hashlib
 import os
 import pathlib
@@ -63,8 +64,8 @@ class CurvesFile:
             except OSError as error:
                 raise OSError(
                     error.errno,
-                    f"`{self.path}` could not be written: {error.strerror}. The last checkpoint beside it is whole: "
-                    "see to it that there is room, and resume from there.",
+                    f"`{self.path}`, the curves of this run, could not be written: {error.strerror}. If there is a "
+                    "checkpoint beside it, that is whole: see to it that there is room, and resume from there.",
                 ) from error
         self.hash.update(new.tobytes())
         self.each, self.some, self.records = len(curves.each), len(curves.some), self.records + len(new)
@@ -119,6 +120,9 @@ class CurvesFile:
         fresh = not self.path.exists()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
+            if not _MAGIC.startswith(file.read(len(_MAGIC))):
+                raise FileExistsError(errno.EEXIST, "there is a file that does not hold curves, which is left alone")
+            file.seek(0)
             if not self.records:
                 file.write(_MAGIC)
             file.seek(start)

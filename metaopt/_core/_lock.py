@@ -18,6 +18,7 @@ except ImportError:  # on Windows
     _fcntl = None
 fcntl: Any = _fcntl
 
+_HOLDER = re.compile(r"process \d+ on [\w.:-]+")
 # What file systems say that have no locks.
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 
@@ -38,6 +39,7 @@ class Lock:
     **Raises:**
 
     - `BlockingIOError`: if another process holds it.
+    - `FileExistsError`: if the file is there and is something else, which is left alone.
     """
 
     def __init__(self, file: pathlib.Path, what: str, remedy: str):
@@ -58,6 +60,8 @@ class Lock:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # Who held it before may have removed the file after it was opened here.
                 if _is(handle, self.file):
+                    if _read(handle) and not _HOLDER.fullmatch(_read(handle)):
+                        raise FileExistsError(f"`{self.file}` is no lock of metaopt, but stands where one was wanted.")
                     os.ftruncate(handle, 0)
                     os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
                     self.handle = handle
@@ -125,5 +129,9 @@ def _is(handle: int, file: pathlib.Path) -> bool:
 def _holder(handle: int) -> str:
     # Who has just taken it needs a moment to say so.
     time.sleep(0.05)
-    text = os.pread(handle, 300, 0).decode(errors="replace").strip()
-    return text if re.fullmatch(r"process \d+ on [\w.:-]+", text) else "another process"
+    text = _read(handle)
+    return text if _HOLDER.fullmatch(text) else "another process"
+
+
+def _read(handle: int) -> str:
+    return os.pread(handle, 300, 0).decode(errors="replace").strip()

@@ -180,8 +180,8 @@ def continual(
         return [float(validate(learner, each, steps=tested, tasks=test_tasks, key=test_key)) for each in families]
 
     kept: list[tuple[Reservoir, int]] = []
-    weights, rows, stages = None, [losses(learner)], []
     with locked_folder(folder, "Give this run another `checkpoint`, or wait until the other has ended."):
+        weights, rows, stages = None, [losses(learner)], []
         for index, family in enumerate(families):
             known, rule = dataclasses.replace(problem, family=family), estimator
             if kept:

@@ -69,6 +69,15 @@ def test_what_is_missing_damaged_or_foreign_is_said(file):
             CurvesFile(path).read(wrong)
 
 
+def test_a_file_of_another_kind_is_left_alone(file):
+    file.path.write_text("my own curves")
+    with pytest.raises(FileExistsError, match="could not be written: there is a file that does not hold curves"):
+        file.append(first(2))
+    assert file.path.read_text() == "my own curves"
+    file.path.write_bytes(b"METAC")  # what a crash may leave
+    assert CurvesFile(file.path).read(file.append(first(2))) == first(2)
+
+
 @pytest.mark.parametrize("left", [None, 0, 30])
 def test_what_was_lost_while_it_was_written_is_written_anew(file, left):
     file.append(first(3))
@@ -85,7 +94,7 @@ def test_a_full_disk_is_one_error_and_can_be_gone_on_from(file, monkeypatch):
     exact = file.path.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
-        with pytest.raises(OSError, match="curves` could not be written: No space left on device.*resume") as caught:
+        with pytest.raises(OSError, match="curves`.* could not be written: No space left .*resume") as caught:
             file.append(first(4))
         assert caught.value.errno == errno.ENOSPC
     assert file.path.read_bytes().startswith(exact)

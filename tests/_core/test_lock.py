@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from typing import Any
 
 import pytest
 
@@ -36,12 +37,21 @@ def test_it_ends_with_the_process_that_holds_it(tmp_path):
         "fcntl.flock(handle, fcntl.LOCK_EX)\n"
         "os.write(handle, b'\\x1b[31m')\n"
         "print('held', flush=True)\n"
+        "sys.stdin.read(1)\n"
+        "os.pwrite(handle, b'process 1 on a-b.c', 0)\n"
+        "print('said', flush=True)\n"
         "time.sleep(60)"
     )
-    with subprocess.Popen([sys.executable, "-S", "-c", program], stdout=subprocess.PIPE) as child:
-        assert child.stdout is not None and child.stdout.readline() == b"held\n"
+    pipes: dict[str, Any] = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with subprocess.Popen([sys.executable, "-S", "-c", program], **pipes) as child:
+        assert child.stdout is not None and child.stdin is not None and child.stdout.readline() == b"held\n"
         # What is in the file is only shown if it is what this library writes.
         with pytest.raises(BlockingIOError, match="is in use by another process"):
+            lock(file)
+        child.stdin.write(b"x")
+        child.stdin.flush()
+        assert child.stdout.readline() == b"said\n"
+        with pytest.raises(BlockingIOError, match=r"is in use by process 1 on a-b\.c\."):
             lock(file)
         child.send_signal(signal.SIGKILL)
         child.wait()
@@ -76,6 +86,15 @@ def test_a_file_that_was_removed_meanwhile_is_not_locked(tmp_path, monkeypatch):
         held.take()
     held.release()
     assert file.exists()
+
+
+def test_a_file_of_another_kind_is_left_alone(tmp_path):
+    file = tmp_path / "poetry.lock"
+    file.write_text("mine")
+    for _ in range(2):
+        with pytest.raises(FileExistsError, match="poetry.lock` is no lock of metaopt, but stands where"):
+            lock(file)
+    assert file.read_text() == "mine"
 
 
 @pytest.mark.parametrize("missing", ["module", "file system"])

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import metaopt
+from metaopt._core._lock import locked_folder
 from metaopt.fewshot import EWC, ContinualResult, Reservoir, continual, importance
 from metaopt.meta import ConstantHorizon, FinalLoss, MetaProblem, Unrolled, only
 
@@ -167,6 +168,15 @@ def test_a_resumed_stream_has_the_same_bits(tmp_path):
     np.testing.assert_array_equal(resumed.losses, whole.losses)
     # The first family was not trained on again.
     assert resumed.stages[0].compile_seconds == 0 < resumed.stages[1].compile_seconds
+
+
+def test_one_stream_at_a_time_writes_to_a_folder(tmp_path):
+    with (
+        locked_folder(tmp_path, ""),
+        pytest.raises(BlockingIOError, match=r"in use by process \d+ on .*`checkpoint`"),
+    ):
+        _run(steps=3, checkpoint=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_transfers_are_those_of_the_definitions():

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import metaopt
+from metaopt._core._lock import locked_folder
 from metaopt.meta import ConstantHorizon, MeanLoss, MetaProblem, Stage, Unrolled, meta_train, train_curriculum
 
 from .problems import Parabolas, descent, log_rate
@@ -73,9 +74,22 @@ def test_a_curriculum_can_be_resumed(tmp_path):
     assert eqx.tree_equal(again.learner, resumed.learner) and again.history.values == resumed.history.values
 
 
+def test_one_curriculum_at_a_time_writes_to_a_folder(tmp_path):
+    with (
+        locked_folder(tmp_path, ""),
+        pytest.raises(BlockingIOError, match=r"in use by process \d+ on .*`checkpoint`"),
+    ):
+        _train([EASY, HARD], checkpoint=tmp_path, resume=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("stages", "options", "text"),
-    [([], {}, "`stages` is empty"), ([EASY], dict(resume=True), "needs the `checkpoint` folder")],
+    [
+        ([], {}, "`stages` is empty"),
+        ([EASY], dict(resume=True), "needs the `checkpoint` folder"),
+        ([EASY], dict(checkpoint_seconds=-1.0), "`checkpoint_seconds` must be above 0, but -1.0 was given"),
+    ],
 )
 def test_bad_arguments(stages, options, text):
     with pytest.raises(ValueError, match=text):

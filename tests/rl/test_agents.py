@@ -153,9 +153,22 @@ def test_a_resumed_run_is_the_same_run(tmp_path: Path, monkeypatch: pytest.Monke
         rl.train(agent, environment, **stopped)
     monkeypatch.setattr(_checkpoint_file, "save", real)
     assert metaopt.read_header(path)["metadata"]["updates"] == 4
+    held = _checkpoint_file.CheckpointFile(path)
+    with pytest.raises(BlockingIOError, match=r"agent.metaopt` is in use by process \d+ on"):
+        rl.train(agent, environment, resume=True, **stopped)
+    held.release()
+    curves = tmp_path / "agent.metaopt.curves"
+    exact = curves.read_bytes()
+    curves.unlink()
+    with pytest.raises(metaopt.CheckpointError, match="agent.metaopt.curves`, the curves of this run, cannot be read"):
+        rl.train(agent, environment, resume=True, **stopped)
+    curves.write_bytes(exact + b"torn")
     again = rl.train(agent, environment, resume=True, **stopped)
     assert again.rewards == whole.rewards and again.evaluations == whole.evaluations
     assert eqx.tree_equal(again.actor, whole.actor) and again.best_step == whole.best_step
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["agent.metaopt", "agent.metaopt.curves"]
+    often = rl.train(agent, environment, **stopped | {"checkpoint": tmp_path / "b", "checkpoint_seconds": 1e-9})
+    assert eqx.tree_equal(often.actor, whole.actor) and (tmp_path / "b").read_bytes() == path.read_bytes()
     metaopt.save(path, metaopt.load(path, (whole.state, whole.last)))  # the same arrays, from elsewhere
     with pytest.raises(metaopt.CheckpointError, match="agent.metaopt` does not fit: it was not written by"):
         rl.train(agent, environment, resume=True, **stopped)

@@ -116,7 +116,7 @@ def test_one_run_at_a_time_writes_to_a_folder(tmp_path):
 def test_what_was_killed_before_it_had_begun_is_not_in_the_way(tmp_path):
     for name in (".lock", ".spec.toml", "spec.toml.abc123"):
         (tmp_path / "a" / name).parent.mkdir(exist_ok=True)
-        (tmp_path / "a" / name).write_text("half")
+        (tmp_path / "a" / name).write_text("process 12 on somewhere\n")
     run(small(steps=1), tmp_path / "a", resume=True)
     assert (tmp_path / "a" / "learner.metaopt").exists() and not (tmp_path / "a" / ".lock").exists()
 

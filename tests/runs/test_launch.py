@@ -83,11 +83,11 @@ def test_bad_numbers() -> None:
         supervise(["true"], processes=1, retries=-1)
 
 
-def _start(*arguments: Any, **options: Any) -> subprocess.Popen[str]:
+def _start(*arguments: Any) -> subprocess.Popen[str]:
     paths = os.pathsep.join([str(ROOT), str(ROOT / "backends")])
     environment = {k: v for k, v in os.environ.items() if not k.startswith("METAOPT_")} | {"PYTHONPATH": paths}
     pipes: dict[str, Any] = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
-    return subprocess.Popen([sys.executable, *map(str, arguments)], env=environment, **pipes, **options)
+    return subprocess.Popen([sys.executable, *map(str, arguments)], env=environment, **pipes)
 
 
 def _supervisor(program: str) -> subprocess.Popen[str]:
@@ -298,15 +298,14 @@ def test_a_signal_saves_and_ends_all(tmp_path: Path, whole: Path, number: int, s
 def test_a_full_disk_is_one_error_and_the_last_good_checkpoint_stays(tmp_path: Path, whole: Path) -> None:
     # The curves grow until they are larger than a file may be.
     spec, out = _spec(tmp_path, steps=_LONG), tmp_path / "out"
-
-    def limit() -> None:
-        import resource
-
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-
+    # Set in a process of its own: to fork this one, in which jax runs, is not safe.
+    limit = (
+        "import os, resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))\n"
+        "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    )
     arguments = ("-m", "metaopt", "launch", "-n", 2, "--", "run", spec, "--out", out, "--quiet")
-    _, err = _finish(_start(*arguments, preexec_fn=limit), 2)
+    _, err = _finish(_start("-S", "-c", limit, *arguments), 2)
     assert "start again" not in err and "Traceback" not in err
     assert re.search(r"metaopt: A checkpoint could not be written to `.*`; the last good one is that of step \d+.", err)
     assert 0 < _steps(out)[-1] < _LONG

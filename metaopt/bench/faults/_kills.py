@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pathlib
 import random
+import runpy
 import shutil
 import signal
 import subprocess
@@ -98,7 +99,7 @@ def measure(
 
 def _row(kind: str, cases: list[Case]) -> dict[str, Any]:
     identical = f"{sum(not case.reason for case in cases)} of {len(cases)}"
-    faults = ", ".join(case.fault for case in cases)
+    faults = ", ".join(case.fault.split(" (")[0] for case in cases)
     left = sum(len(case.leftover) for case in cases)
     return {"case": _WORDS[kind], "identical": identical, "left over": left, "seed": SEED, "last saved step": faults}
 
@@ -110,7 +111,7 @@ class _Bench:
         self.root, self.steps = root, steps
         self.disks: list[pathlib.Path] = []
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload([__name__, "metaopt.__main__", "metaopt.runs", "metaopt.registry"])
+        self.context.set_forkserver_preload([__name__, "metaopt.runs", "metaopt.registry"])
         self.spec = root / "run.toml"
         self.spec.write_text(dumps(_spec(steps)))
         # The first one fills the cache of compiled programs.
@@ -240,14 +241,10 @@ def _child(arguments: list[str], log: str, cache: str, fault: tuple[str, int, in
     jax.config.update("jax_compilation_cache_dir", cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    from ...__main__ import main
-
     if fault is not None:
         _install(*fault, pathlib.Path(arguments[arguments.index("--out") + 1]))
-    status = main(arguments)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    sys.argv = ["metaopt", *arguments]
+    runpy.run_module("metaopt", run_name="__main__", alter_sys=True)
 
 
 def _install(kind: str, at: int, after: int, out: pathlib.Path) -> None:
@@ -265,7 +262,7 @@ def _install(kind: str, at: int, after: int, out: pathlib.Path) -> None:
             if kind == "kill" and number == at and not after:
                 os.kill(os.getpid(), signal.SIGKILL)
             found = original(*args, **options)
-            if kind == "kill" and number == at:
+            if kind == "kill" and number == at and after:
                 os.kill(os.getpid(), signal.SIGKILL)
             return found
 
@@ -279,7 +276,7 @@ def _small_disks(root: pathlib.Path, count: int) -> Iterator[list[pathlib.Path]]
     """File systems of a megabyte, where this user may mount some; otherwise none."""
     disks = []
     try:
-        if hasattr(os, "geteuid") and os.geteuid() == 0 and sys.platform == "linux":
+        if sys.platform == "linux" and os.geteuid() == 0:
             for index in range(count):
                 disk = root / f"disk-{index}"
                 disk.mkdir()
