@@ -1,7 +1,6 @@
 """Celo."""
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -55,8 +54,6 @@ class Celo(AbstractAlgorithm[ScheduledState, PyTree, PyTree], AbstractLossReader
     backend: AbstractBackend
     phase: int = eqx.field(static=True)
 
-    without_value: ClassVar[str] = "takes all losses to be the same"
-
     def __init__(
         self,
         hidden_size: int = 4,
@@ -101,6 +98,10 @@ class Celo(AbstractAlgorithm[ScheduledState, PyTree, PyTree], AbstractLossReader
         self.rule = AdafactorRule(averager, direction_scale, magnitude_scale)
         self.backend = automatic() if backend is None else backend
         self.phase = phase
+
+    @property
+    def without_value(self) -> str:
+        return "takes all losses to be the same"
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> ScheduledState:
         del key

@@ -1,7 +1,5 @@
 """Adam whose rate Celo's scheduler sets."""
 
-from typing import ClassVar
-
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
@@ -57,8 +55,6 @@ class CeloAdam(AbstractAlgorithm[ScheduledState, PyTree, PyTree], AbstractLossRe
     second_decay: Float[Array, ""]
     epsilon: float = eqx.field(static=True)
 
-    without_value: ClassVar[str] = "takes all losses to be the same"
-
     def __init__(
         self,
         rate: float = 1e-3,
@@ -87,6 +83,10 @@ class CeloAdam(AbstractAlgorithm[ScheduledState, PyTree, PyTree], AbstractLossRe
         self.first_decay = log_complement(b1, "b1")
         self.second_decay = log_complement(b2, "b2")
         self.epsilon = epsilon
+
+    @property
+    def without_value(self) -> str:
+        return "takes all losses to be the same"
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> ScheduledState:
         del key

@@ -1,7 +1,6 @@
 """VeLO."""
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -97,8 +96,6 @@ class VeLO(AbstractAlgorithm[_State, PyTree, PyTree], AbstractLossReader):
     mix_scale: Float[Array, ""]
     backend: AbstractBackend
 
-    without_value: ClassVar[str] = "takes all losses to be the same"
-
     def __init__(
         self,
         hidden_size: int = 4,
@@ -147,6 +144,10 @@ class VeLO(AbstractAlgorithm[_State, PyTree, PyTree], AbstractLossReader):
         self.rule = AdafactorRule(averager, direction_scale, magnitude_scale)
         self.mix_scale = number(mix_scale)
         self.backend = automatic() if backend is None else backend
+
+    @property
+    def without_value(self) -> str:
+        return "takes all losses to be the same"
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _State:
         del key

@@ -1,6 +1,6 @@
 """A learned policy as an algorithm."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -49,8 +49,6 @@ class Policy(AbstractAlgorithm[_PolicyState, PyTree, PyTree], AbstractPlanner, A
     horizon: Int[Array, ""]
     decisions: int = eqx.field(static=True)
 
-    without_value: ClassVar[str] = "takes all losses to be 1"
-
     def __init__(
         self,
         inner: AbstractAlgorithm[Any, Any, Any],
@@ -85,6 +83,10 @@ class Policy(AbstractAlgorithm[_PolicyState, PyTree, PyTree], AbstractPlanner, A
             raise ValueError(f"The actor chooses from {actor.space}, but the control acts on {space}.")
         self.actor = actor
         self.horizon = horizon_leaf(horizon)
+
+    @property
+    def without_value(self) -> str:
+        return "takes all losses to be 1"
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _PolicyState:
         return _PolicyState(
