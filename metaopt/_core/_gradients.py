@@ -1,7 +1,7 @@
 """Values and gradients of losses."""
 
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import equinox as eqx
 from jaxtyping import Array, Float
@@ -28,7 +28,4 @@ def value_and_grad(
     A function of the same arguments that returns the loss and the gradient.
     """
 
-    def loss_and_gradient(params: P, /, *args: A.args, **options: A.kwargs) -> Any:
-        return eqx.filter_value_and_grad(loss)(params, *args, **options)
-
-    return loss_and_gradient
+    return eqx.filter_value_and_grad(loss)
