@@ -1,6 +1,6 @@
 """Behavior added by wrapping an inner algorithm."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,7 +11,10 @@ from ._numbers import number
 from ._trees import all_finite, compute_dtype, global_norm, map_arrays, match, select, spoiled
 
 
-class ClipByGlobalNorm(AbstractAlgorithm[PyTree, PyTree, PyTree]):
+P = TypeVar("P")
+
+
+class ClipByGlobalNorm(AbstractAlgorithm[Any, Any, Any]):
     r"""Scale the gradient down to a maximal global norm before the inner algorithm sees it.
 
     $$g \leftarrow g \cdot \min\left(1, \frac{c}{\lVert g \rVert}\right)$$
@@ -30,12 +33,10 @@ class ClipByGlobalNorm(AbstractAlgorithm[PyTree, PyTree, PyTree]):
     inner: AbstractAlgorithm[Any, Any, Any]
     max_norm: Float[Array, ""] = eqx.field(converter=number, default=1.0)
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> PyTree:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> Any:
         return self.inner.init(params, key=key)
 
-    def step(
-        self, state: PyTree, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[PyTree, PyTree]:
+    def step(self, state: Any, params: P, grads: Any, *, value: Scalar | None = None) -> tuple[Any, P]:
         norm = global_norm(grads)
         limit = self.max_norm.astype(norm.dtype)
         # The inner `where` keeps the derivative finite where nothing is clipped.
@@ -46,7 +47,7 @@ class ClipByGlobalNorm(AbstractAlgorithm[PyTree, PyTree, PyTree]):
         return self.inner.step(state, params, clipped, value=value)
 
 
-class WeightDecay(AbstractAlgorithm[PyTree, PyTree, PyTree]):
+class WeightDecay(AbstractAlgorithm[Any, Any, Any]):
     r"""Decoupled weight decay around any algorithm.
 
     $$\theta' = \mathrm{inner}(\theta, g) - \lambda \theta$$
@@ -65,12 +66,10 @@ class WeightDecay(AbstractAlgorithm[PyTree, PyTree, PyTree]):
     inner: AbstractAlgorithm[Any, Any, Any]
     rate: Float[Array, ""] = eqx.field(converter=number, default=1e-4)
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> PyTree:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> Any:
         return self.inner.init(params, key=key)
 
-    def step(
-        self, state: PyTree, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[PyTree, PyTree]:
+    def step(self, state: Any, params: P, grads: Any, *, value: Scalar | None = None) -> tuple[Any, P]:
         state, new = self.inner.step(state, params, grads, value=value)
         matched = match(params, grads)
 
@@ -87,7 +86,7 @@ class _SkipState(eqx.Module):
     skipped: Int[Array, ""]
 
 
-class SkipNonFinite(AbstractAlgorithm[PyTree, PyTree, PyTree]):
+class SkipNonFinite(AbstractAlgorithm[Any, Any, Any]):
     """Leave state and parameters alone when the signal or the proposed step is not finite, and count it.
 
     The state's `skipped` is the number of steps that were left out so far.
@@ -95,12 +94,10 @@ class SkipNonFinite(AbstractAlgorithm[PyTree, PyTree, PyTree]):
 
     inner: AbstractAlgorithm[Any, Any, Any]
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _SkipState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _SkipState:
         return _SkipState(self.inner.init(params, key=key), jnp.zeros((), jnp.int32))
 
-    def step(
-        self, state: _SkipState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[_SkipState, PyTree]:
+    def step(self, state: _SkipState, params: P, grads: Any, *, value: Scalar | None = None) -> tuple[_SkipState, P]:
         inner, new = self.inner.step(state.inner, params, grads, value=value)
         good = all_finite(grads) & ~spoiled(params, new)
         skipped = state.skipped + jnp.where(good, 0, 1).astype(jnp.int32)

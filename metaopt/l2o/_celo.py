@@ -1,11 +1,12 @@
 """Celo."""
 
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from .._core import AbstractAlgorithm, AbstractLossReader
 from .._core._algorithm import ASSUMED_HORIZON
@@ -17,7 +18,10 @@ from ._progress import Losses, Progress
 from ._scheduler import ScheduledState, Scheduler
 
 
-class Celo(AbstractAlgorithm[ScheduledState, PyTree, PyTree], AbstractLossReader):
+P = TypeVar("P")
+
+
+class Celo(AbstractAlgorithm[ScheduledState, Any, Any], AbstractLossReader):
     r"""A small network per parameter whose steps a recurrent network schedules.
 
     $$\rho, h \leftarrow S(h, c_t), \qquad
@@ -103,15 +107,15 @@ class Celo(AbstractAlgorithm[ScheduledState, PyTree, PyTree], AbstractLossReader
     def without_value(self) -> str:
         return "takes all losses to be the same"
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> ScheduledState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> ScheduledState:
         del key
         cells = init_tensors(self.rule.averager.init, params)
         losses = self.progress.init(self.scheduler.dtype)
         return ScheduledState(cells.step, cells.tensors, losses, self.scheduler.first_memory)
 
     def step(
-        self, state: ScheduledState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[ScheduledState, PyTree]:
+        self, state: ScheduledState, params: P, grads: Any, *, value: Scalar | None = None
+    ) -> tuple[ScheduledState, P]:
         matched = match_real(params, grads)
         losses, memory, rate = self._schedule(state, value)
         readings, tensors = [], []
