@@ -31,6 +31,7 @@ from ._core import (
     to_optax as to_optax,
     typechecked as typechecked,
     unroll as unroll,
+    value_and_grad as value_and_grad,
     with_horizon as with_horizon,
 )
 from .meta import meta_train as meta_train

@@ -4,7 +4,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import optax
 from jax.sharding import Mesh
@@ -342,6 +342,14 @@ def build(spec: Any, kind: type[T], *, registry: Registry = DEFAULT) -> T:
     - [`metaopt.spec.SpecError`][]: saying where, what was given, what was wanted, and what was probably meant.
     """
     return _build(spec, kind, registry=registry)
+
+
+@overload
+def load(path: str | os.PathLike[str], like: T, *, registry: Registry = DEFAULT) -> T: ...
+
+
+@overload
+def load(path: str | os.PathLike[str], like: None = None, *, registry: Registry = DEFAULT) -> Learner: ...
 
 
 def load(path: str | os.PathLike[str], like: Any = None, *, registry: Registry = DEFAULT) -> Any:

@@ -8,6 +8,7 @@ import sys
 import time
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import pytest
@@ -275,7 +276,7 @@ def test_an_interrupt_in_the_evaluation_keeps_the_learner(metaopt_, spec, tmp_pa
     monkeypatch.setattr(execution, "compare", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
     status, _, err = metaopt_("run", spec(evaluated()), "--out", tmp_path / "out")
     assert status == 130 and "--resume" in one_line(err)
-    learner = metaopt.load(tmp_path / "out" / "learner.metaopt")
+    learner: Any = metaopt.load(tmp_path / "out" / "learner.metaopt")
     assert learner.algorithm.hyperparameters["learning_rate"] > 0
 
 

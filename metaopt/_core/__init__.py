@@ -6,6 +6,7 @@ from ._algorithm import (
 from ._check import CheckError as CheckError, Report as Report, check as check
 from ._drivers import fixed_point as fixed_point, minimize as minimize
 from ._files import CheckpointError as CheckpointError
+from ._gradients import value_and_grad as value_and_grad
 from ._learner import (
     AbstractStart as AbstractStart,
     Inner as Inner,

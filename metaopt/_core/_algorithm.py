@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Int, PRNGKeyArray, Scalar
 
 from ._buffers import owning_init
@@ -114,15 +114,15 @@ def horizon_leaf(steps: Any, name: str = "horizon") -> Int[Array, ""]:
     """
     is_integer = isinstance(steps, int) or (eqx.is_array(steps) and jnp.issubdtype(steps.dtype, jnp.integer))
     if isinstance(steps, bool) or not is_integer:
-        given = f"one of dtype {steps.dtype}" if eqx.is_array(steps) else repr(steps)
+        given = f"one of dtype {np.result_type(steps)}" if eqx.is_array(steps) else repr(steps)
         raise TypeError(f"`{name}` must be a whole number of steps, an integer such as 100, but {given} was given.")
     if np.shape(steps):
         raise ValueError(f"`{name}` must be a single number of steps, but its shape is {np.shape(steps)}.")
-    if not isinstance(steps, jax.core.Tracer) and not 1 <= int(steps) < 2**31:
+    if not isinstance(steps, Tracer) and not 1 <= int(steps) < 2**31:
         bound = "at least 1" if int(steps) < 1 else "below 2**31"
         raise ValueError(f"`{name}` must be {bound}, but {int(steps)} was given.")
     leaf = jnp.asarray(int(steps) if isinstance(steps, int) else steps, jnp.int32)
-    if not isinstance(leaf, jax.core.Tracer) and not isinstance(steps, _Assumed):
+    if not isinstance(leaf, Tracer) and not isinstance(steps, _Assumed):
         _told[id(leaf)] = leaf
     return leaf
 
@@ -139,7 +139,7 @@ def never_told(algorithm: Any) -> list[str]:
     """The names of the parts that plan ahead with the horizon that is assumed where none is given."""
 
     def is_assumed(horizon: Any) -> bool:
-        known = isinstance(horizon, jax.core.Tracer) or _told.get(id(horizon)) is horizon
+        known = isinstance(horizon, Tracer) or _told.get(id(horizon)) is horizon
         return not known and bool(np.all(np.asarray(horizon) == ASSUMED_HORIZON))
 
     return [type(planner).__name__ for planner in _planners(algorithm) if is_assumed(planner.horizon)]

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, ScalarLike
 
 from ._algorithm import AbstractAlgorithm, with_horizon
 from ._results import RESULTS, Solution
@@ -30,8 +30,8 @@ class _Loop(eqx.Module):
 
 
 def minimize(
-    objective: AbstractTask[P, Any] | Callable[[P], Float[Array, ""]],
-    algorithm: AbstractAlgorithm[Any, P, Any],
+    objective: AbstractTask[P, Any] | Callable[[P], ScalarLike],
+    algorithm: AbstractAlgorithm[Any, Any, Any],
     params: P | None = None,
     *,
     steps: int,

@@ -22,7 +22,7 @@ class AbstractStart(eqx.Module):
     """A distribution of starts, learned in the place of one: the `initial` of a [`metaopt.Learner`][]."""
 
     @abc.abstractmethod
-    def draw(self, task: AbstractTask[Any, Any], *, key: PRNGKeyArray) -> PyTree:
+    def draw(self, task: AbstractTask[Any, Any], *, key: PRNGKeyArray) -> Any:
         """Draw parameters from which a task starts, differentiably."""
 
 
@@ -33,9 +33,9 @@ class Learner(eqx.Module):
     """
 
     algorithm: AbstractAlgorithm[Any, Any, Any]
-    initial: PyTree = None
+    initial: Any = None
 
-    def start(self, task: AbstractTask[Any, Any], *, key: PRNGKeyArray) -> PyTree:
+    def start(self, task: AbstractTask[Any, Any], *, key: PRNGKeyArray) -> Any:
         """Where an inner loop starts: the learned initialization if there is one, else the task's own draw."""
         if isinstance(self.initial, AbstractStart):
             return self.initial.draw(task, key=key)

@@ -1,5 +1,6 @@
 """The loss, as algorithms are told it."""
 
+import abc
 import functools as ft
 import sys
 import warnings
@@ -22,8 +23,10 @@ class AbstractLossReader(eqx.Module):
     A step of theirs without a `value` warns, wherever in another algorithm they are.
     """
 
-    without_value: eqx.AbstractClassVar[str]
-    """What the rule does when it is told no loss: the end of a sentence that begins with "It"."""
+    @property
+    @abc.abstractmethod
+    def without_value(self) -> str:
+        """What the rule does when it is told no loss: the rest of a sentence that begins with "It"."""
 
 
 def told(step: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -16,7 +16,16 @@ from ._losses import warn_user
 from ._trees import is_none, match, trainable, widest
 
 
-class Optax(AbstractAlgorithm[PyTree, PyTree, PyTree]):
+P = TypeVar("P")
+
+if TYPE_CHECKING:
+    OptState = optax.OptState
+else:
+    # What optax calls a state has no check at run time.
+    OptState = Any
+
+
+class Optax(AbstractAlgorithm[Any, Any, Any]):
     """An optax gradient transformation as an algorithm. Made by [`metaopt.from_optax`][]."""
 
     factory: Callable[..., optax.GradientTransformation] = eqx.field(static=True)
@@ -31,16 +40,14 @@ class Optax(AbstractAlgorithm[PyTree, PyTree, PyTree]):
         # Real also for complex parameters: hyperparameters are, and so are second moments.
         return widest([jnp.finfo(x.dtype).dtype for x in jtu.tree_leaves(params)]) if self.hyperparameters else None
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> PyTree:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> OptState:
         del key
         params = trainable(params)
         dtype = self._common_dtype(params)
         with _standard_promotion():
             return self._transformation(dtype).init(_cast(params, dtype))
 
-    def step(
-        self, state: PyTree, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[PyTree, PyTree]:
+    def step(self, state: OptState, params: P, grads: Any, *, value: Scalar | None = None) -> tuple[OptState, P]:
         matched = match(params, grads)
         mutable = trainable(params)
         # optax knows no missing gradients: they are zeros to it, and their parameters are put back untouched.
@@ -194,7 +201,8 @@ def to_optax(
         del extra_args
         if params is None:
             raise ValueError("A metaopt algorithm needs the parameters: call `tx.update(grads, state, params)`.")
-        state, new = algorithm.step(state, params, updates, value=value)
+        loss: Any = value
+        state, new = algorithm.step(state, params, updates, value=loss)
         if _layout(new) != _layout(params):
             raise ValueError(
                 f"`{type(algorithm).__name__}` returned parameters of other structure or shapes than it was given, so "

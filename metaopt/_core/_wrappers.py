@@ -1,6 +1,6 @@
 """Behavior added by wrapping an inner algorithm."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -12,7 +12,10 @@ from ._numbers import number
 from ._trees import compute_dtype, global_norm, largest, map_arrays, match, select, spoiled
 
 
-class ClipByGlobalNorm(AbstractAlgorithm[PyTree, PyTree, PyTree]):
+P = TypeVar("P")
+
+
+class ClipByGlobalNorm(AbstractAlgorithm[Any, Any, Any]):
     r"""Scale the gradient down to a maximal global norm before the inner algorithm sees it.
 
     $$g \leftarrow g \cdot \min\left(1, \frac{c}{\lVert g \rVert}\right)$$
@@ -31,12 +34,10 @@ class ClipByGlobalNorm(AbstractAlgorithm[PyTree, PyTree, PyTree]):
     inner: AbstractAlgorithm[Any, Any, Any]
     max_norm: Float[Array, ""] = eqx.field(converter=number, default=1.0)
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> PyTree:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> Any:
         return self.inner.init(params, key=key)
 
-    def step(
-        self, state: PyTree, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[PyTree, PyTree]:
+    def step(self, state: Any, params: P, grads: Any, *, value: Scalar | None = None) -> tuple[Any, P]:
         norm = global_norm(grads)
         limit = self.max_norm.astype(norm.dtype)
         # The inner `where` keeps the derivative finite where nothing is clipped.
@@ -47,7 +48,7 @@ class ClipByGlobalNorm(AbstractAlgorithm[PyTree, PyTree, PyTree]):
         return self.inner.step(state, params, clipped, value=value)
 
 
-class WeightDecay(AbstractAlgorithm[PyTree, PyTree, PyTree]):
+class WeightDecay(AbstractAlgorithm[Any, Any, Any]):
     r"""Decoupled weight decay around any algorithm.
 
     $$\theta' = \mathrm{inner}(\theta, g) - \lambda \theta$$
@@ -66,12 +67,10 @@ class WeightDecay(AbstractAlgorithm[PyTree, PyTree, PyTree]):
     inner: AbstractAlgorithm[Any, Any, Any]
     rate: Float[Array, ""] = eqx.field(converter=number, default=1e-4)
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> PyTree:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> Any:
         return self.inner.init(params, key=key)
 
-    def step(
-        self, state: PyTree, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[PyTree, PyTree]:
+    def step(self, state: Any, params: P, grads: Any, *, value: Scalar | None = None) -> tuple[Any, P]:
         state, new = self.inner.step(state, params, grads, value=value)
         matched = match(params, grads)
 
@@ -99,7 +98,7 @@ _REMEMBERED = 0.99
 _GROWTH = 10.0
 
 
-class SkipNonFinite(AbstractAlgorithm[PyTree, PyTree, PyTree]):
+class SkipNonFinite(AbstractAlgorithm[Any, Any, Any]):
     r"""Leave out steps that are not finite, or whose signal or loss is absurd beside those before, and count them.
 
     A step is not taken, so that state and parameters stay what they are, if
@@ -144,7 +143,7 @@ class SkipNonFinite(AbstractAlgorithm[PyTree, PyTree, PyTree]):
             )
         self.inner, self.jump = inner, jump
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _SkipState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _SkipState:
         return _SkipState(
             inner=self.inner.init(params, key=key),
             skipped=jnp.zeros((), jnp.int32),
@@ -153,9 +152,7 @@ class SkipNonFinite(AbstractAlgorithm[PyTree, PyTree, PyTree]):
             value=number(0.0),
         )
 
-    def step(
-        self, state: _SkipState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[_SkipState, PyTree]:
+    def step(self, state: _SkipState, params: P, grads: Any, *, value: Scalar | None = None) -> tuple[_SkipState, P]:
         inner, new = self.inner.step(state.inner, params, grads, value=value)
         loss = jnp.zeros_like(state.value) if value is None else jnp.maximum(largest(jnp.asarray(value)), 1)
         sizes = jax.lax.stop_gradient((largest(grads), loss))

@@ -1,6 +1,6 @@
 """Parameters that are held near where they began, each as much as it matters."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -15,12 +15,15 @@ from .._core._trees import add_up, pulled, trainable
 from ..meta import AbstractEstimator, MetaProblem
 
 
+P = TypeVar("P")
+
+
 class _EWCState(eqx.Module):
     inner: PyTree
     anchor: PyTree
 
 
-class EWC(AbstractAlgorithm[_EWCState, PyTree, PyTree]):
+class EWC(AbstractAlgorithm[_EWCState, Any, Any]):
     r"""Add the gradient of a quadratic penalty, around any algorithm: elastic weight consolidation.
 
     $$g \leftarrow g + \lambda \, F \odot (\theta - \theta_0)$$
@@ -52,12 +55,10 @@ class EWC(AbstractAlgorithm[_EWCState, PyTree, PyTree]):
     rate: Float[Array, ""] = eqx.field(converter=number, default=1e-2)
     importance: PyTree[Float[Array, "..."]] | None = None
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _EWCState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _EWCState:
         return _EWCState(self.inner.init(params, key=key), trainable(params))
 
-    def step(
-        self, state: _EWCState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[_EWCState, PyTree]:
+    def step(self, state: _EWCState, params: P, grads: Any, *, value: Scalar | None = None) -> tuple[_EWCState, P]:
         seen = pulled(params, grads, state.anchor, self.rate, self.importance)
         inner, new = self.inner.step(state.inner, params, seen, value=value)
         return _EWCState(inner, state.anchor), new

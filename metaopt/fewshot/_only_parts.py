@@ -1,7 +1,7 @@
 """Adaptation of some parts of the parameters."""
 
 import fnmatch
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax.tree_util as jtu
@@ -11,7 +11,10 @@ from .._core import AbstractAlgorithm
 from .._core._trees import is_none, path_name
 
 
-class OnlyParts(AbstractAlgorithm[PyTree, PyTree, PyTree]):
+P = TypeVar("P")
+
+
+class OnlyParts(AbstractAlgorithm[Any, Any, Any]):
     """Let the inner algorithm step on some leaves of the parameters, chosen by their paths, and leave the rest alone.
 
     A path is written with slashes, `2/w` for `params[2]["w"]` and `head/weight` for `params.head.weight`, and a
@@ -35,12 +38,10 @@ class OnlyParts(AbstractAlgorithm[PyTree, PyTree, PyTree]):
         if not self.parts:
             raise ValueError("`parts` is empty; give the path of a leaf, or a pattern such as `2/*`.")
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> PyTree:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> Any:
         return self.inner.init(self._split(params)[0], key=key)
 
-    def step(
-        self, state: PyTree, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[PyTree, PyTree]:
+    def step(self, state: Any, params: P, grads: Any, *, value: Scalar | None = None) -> tuple[Any, P]:
         own, rest = self._split(params)
         signal = jtu.tree_map(lambda leaf, grad: None if leaf is None else grad, own, grads, is_leaf=is_none)
         state, own = self.inner.step(state, own, signal, value=value)

@@ -1,6 +1,6 @@
 """Gradient descent with a rate for each parameter."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,11 +11,14 @@ from .._core import AbstractAlgorithm
 from .._core._trees import compute_dtype, is_none, match, trainable
 
 
+P = TypeVar("P")
+
+
 def _rates(tree: Any) -> PyTree:
     return jtu.tree_map(lambda x: x if eqx.is_array(x) else jnp.asarray(x, jnp.result_type(float)), tree)
 
 
-class PerParameterSGD(AbstractAlgorithm[None, PyTree, PyTree]):
+class PerParameterSGD(AbstractAlgorithm[None, Any, Any]):
     r"""Gradient descent whose rates are leaves to be learned: one for each parameter, tensor, or all.
 
     $$\theta \leftarrow \theta - \alpha \odot g$$
@@ -45,10 +48,10 @@ class PerParameterSGD(AbstractAlgorithm[None, PyTree, PyTree]):
             jtu.tree_map(lambda p: jnp.full(p.shape, rate, compute_dtype(p.dtype)), trainable(params))
         )
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> None:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> None:
         del params, key
 
-    def step(self, state: None, params: PyTree, grads: PyTree, *, value: Scalar | None = None) -> tuple[None, PyTree]:
+    def step(self, state: None, params: P, grads: Any, *, value: Scalar | None = None) -> tuple[None, P]:
         del value
         matched = match(params, grads)
 

@@ -2,7 +2,7 @@
 
 import functools as ft
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -25,6 +25,9 @@ from ._common import (
 )
 from ._plain_head import PlainHead
 from .base import AbstractClock, AbstractHead
+
+
+P = TypeVar("P")
 
 
 class _Accumulators(eqx.Module):
@@ -82,7 +85,7 @@ def _pointwise(head: type[AbstractHead]) -> Pointwise:
     return Pointwise(observe_all, features, finish_step)
 
 
-class AdafacMLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
+class AdafacMLP(AbstractAlgorithm[CellState, Any, Any]):
     r"""A small network that sees 39 features of each parameter, among them Adafactor's (`small_fc_lopt`).
 
     With averages $m_k$ of the gradient, $v$ of its square, and $r_k$, $c_k$ of its square over the columns and over
@@ -160,13 +163,11 @@ class AdafacMLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
     def _averager(self) -> Averager:
         return Averager(self.momentum_decays, self.second_decay, self.factored_decays)
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> CellState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> CellState:
         del key
         return init_tensors(lambda p: _Accumulators(self._averager.init(p), self.head.init(p)), params)
 
-    def step(
-        self, state: CellState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[CellState, PyTree]:
+    def step(self, state: CellState, params: P, grads: Any, *, value: Scalar | None = None) -> tuple[CellState, P]:
         del value
         matched = match_real(params, grads)
         context = self.clock(state.step, self.network.layers[0].bias.dtype)

@@ -1,7 +1,7 @@
 """A learned rule that leads as long as it keeps up with a baseline whose curve is known."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -13,6 +13,9 @@ from .._core import AbstractAlgorithm, AbstractPlanner
 from .._core._algorithm import horizon_leaf
 from .._core._numbers import number
 from .._core._trees import all_finite, match, select, spoiled, trainable
+
+
+P = TypeVar("P")
 
 
 class _BaselineGuardedState(eqx.Module):
@@ -31,7 +34,7 @@ class _BaselineGuardedState(eqx.Module):
     leads: Bool[Array, ""]
 
 
-class BaselineGuarded(AbstractAlgorithm[_BaselineGuardedState, PyTree, PyTree], AbstractPlanner):
+class BaselineGuarded(AbstractAlgorithm[_BaselineGuardedState, Any, Any], AbstractPlanner):
     r"""Let a learned rule lead until it falls behind the known curve of a tuned baseline, and then go on with that.
 
     Whoever tuned a hand-designed optimizer has the losses $r_0, r_1, \dots$ of its best run over $T$ steps, and need
@@ -102,7 +105,7 @@ class BaselineGuarded(AbstractAlgorithm[_BaselineGuardedState, PyTree, PyTree], 
         budget = jnp.ceil(losses.size / (1 - self.allowance)).astype(jnp.int32)
         self.horizon = horizon_leaf(budget if horizon is None else horizon)
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _BaselineGuardedState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _BaselineGuardedState:
         fallback, dtype = self.fallback.init(params, key=key), self.curve.dtype
         return _BaselineGuardedState(
             inner=self.inner.init(params, key=key),
@@ -118,8 +121,8 @@ class BaselineGuarded(AbstractAlgorithm[_BaselineGuardedState, PyTree, PyTree], 
         )
 
     def step(
-        self, state: _BaselineGuardedState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[_BaselineGuardedState, PyTree]:
+        self, state: _BaselineGuardedState, params: P, grads: Any, *, value: Scalar | None = None
+    ) -> tuple[_BaselineGuardedState, P]:
         if value is None:
             raise ValueError(
                 "`BaselineGuarded` follows losses, but no `value` was given. Call `step(..., value=loss)`."

@@ -1,12 +1,12 @@
 """Celo."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from .._core import AbstractAlgorithm, AbstractLossReader
 from .._core._algorithm import ASSUMED_HORIZON
@@ -18,7 +18,10 @@ from ._progress import Losses, Progress
 from ._scheduler import ScheduledState, Scheduler
 
 
-class Celo(AbstractAlgorithm[ScheduledState, PyTree, PyTree], AbstractLossReader):
+P = TypeVar("P")
+
+
+class Celo(AbstractAlgorithm[ScheduledState, Any, Any], AbstractLossReader):
     r"""A small network per parameter whose steps a recurrent network schedules.
 
     $$\rho, h \leftarrow S(h, c_t), \qquad
@@ -54,8 +57,6 @@ class Celo(AbstractAlgorithm[ScheduledState, PyTree, PyTree], AbstractLossReader
     rule: AdafactorRule
     backend: AbstractBackend
     phase: int = eqx.field(static=True)
-
-    without_value: ClassVar[str] = "takes all losses to be the same"
 
     def __init__(
         self,
@@ -102,15 +103,19 @@ class Celo(AbstractAlgorithm[ScheduledState, PyTree, PyTree], AbstractLossReader
         self.backend = automatic() if backend is None else backend
         self.phase = phase
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> ScheduledState:
+    @property
+    def without_value(self) -> str:
+        return "takes all losses to be the same"
+
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> ScheduledState:
         del key
         cells = init_tensors(self.rule.averager.init, params)
         losses = self.progress.init(self.scheduler.dtype)
         return ScheduledState(cells.step, cells.tensors, cells.started, losses, self.scheduler.first_memory)
 
     def step(
-        self, state: ScheduledState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[ScheduledState, PyTree]:
+        self, state: ScheduledState, params: P, grads: Any, *, value: Scalar | None = None
+    ) -> tuple[ScheduledState, P]:
         matched = match_real(params, grads)
         losses, memory, rate = self._schedule(state, value)
         cells = CellState(state.step, state.tensors, state.started)

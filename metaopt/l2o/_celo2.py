@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from .._core import AbstractAlgorithm
 from .._core._numbers import number
@@ -22,6 +22,10 @@ from ._plain_network import normalized, plain_network
 
 
 # Added to mean squares before they are divided by; kernels add more, so features are made that much larger for them.
+
+
+P = TypeVar("P")
+
 SMALL = 1e-9
 LARGER = (EPSILON / SMALL) ** 0.5
 
@@ -57,7 +61,7 @@ def _direction(x: _Seen, outputs: Sequence[Any]) -> Array:
 POINTWISE = Pointwise(_observe, _larger, _direction)
 
 
-class Celo2(AbstractAlgorithm[CellState, PyTree, PyTree]):
+class Celo2(AbstractAlgorithm[CellState, Any, Any]):
     r"""A small network per parameter that says the direction of a step; its size is the rate.
 
     $$\theta \leftarrow \theta - e^\alpha (R(O(N(f(\theta, g, m, v, r, c)))) + \lambda \theta), \qquad
@@ -147,7 +151,7 @@ class Celo2(AbstractAlgorithm[CellState, PyTree, PyTree]):
         self.orthogonalize = orthogonalize
         self.adam_pattern = adam_pattern
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> CellState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> CellState:
         del key
 
         def one(path: Any, param: Array) -> Averages | Moments:
@@ -161,9 +165,7 @@ class Celo2(AbstractAlgorithm[CellState, PyTree, PyTree]):
     def _is_for_adam(self, name: str, param: Array) -> bool:
         return param.ndim < 2 or re.search(self.adam_pattern, name) is not None
 
-    def step(
-        self, state: CellState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[CellState, PyTree]:
+    def step(self, state: CellState, params: P, grads: Any, *, value: Scalar | None = None) -> tuple[CellState, P]:
         del value
         matched = match_real(params, grads)
         olds = matched.pick(state.tensors)

@@ -1,10 +1,10 @@
 """Adam whose rate Celo's scheduler sets."""
 
-from typing import ClassVar
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from .._core import AbstractAlgorithm, AbstractLossReader
 from .._core._algorithm import ASSUMED_HORIZON
@@ -27,7 +27,10 @@ from ._progress import Progress
 from ._scheduler import ScheduledState, Scheduler
 
 
-class CeloAdam(AbstractAlgorithm[ScheduledState, PyTree, PyTree], AbstractLossReader):
+P = TypeVar("P")
+
+
+class CeloAdam(AbstractAlgorithm[ScheduledState, Any, Any], AbstractLossReader):
     r"""Adam with a learned schedule: Celo's scheduler around a rule that is not learned.
 
     $$\rho, h \leftarrow S(h, c_t), \qquad
@@ -58,8 +61,6 @@ class CeloAdam(AbstractAlgorithm[ScheduledState, PyTree, PyTree], AbstractLossRe
     second_decay: Float[Array, ""]
     epsilon: float = eqx.field(static=True)
 
-    without_value: ClassVar[str] = "takes all losses to be the same"
-
     def __init__(
         self,
         rate: float = 1e-3,
@@ -89,15 +90,19 @@ class CeloAdam(AbstractAlgorithm[ScheduledState, PyTree, PyTree], AbstractLossRe
         self.second_decay = log_complement(b2, "b2")
         self.epsilon = epsilon
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> ScheduledState:
+    @property
+    def without_value(self) -> str:
+        return "takes all losses to be the same"
+
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> ScheduledState:
         del key
         cells = init_tensors(lambda p: Moments(jnp.zeros_like(p), jnp.zeros_like(p)), params)
         losses = self.progress.init(self.scheduler.dtype)
         return ScheduledState(cells.step, cells.tensors, cells.started, losses, self.scheduler.first_memory)
 
     def step(
-        self, state: ScheduledState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[ScheduledState, PyTree]:
+        self, state: ScheduledState, params: P, grads: Any, *, value: Scalar | None = None
+    ) -> tuple[ScheduledState, P]:
         matched = match_real(params, grads)
         losses, features = self.progress.observe(state.losses, state.step, value)
         memory, factor = self.scheduler.alone(state.memory, features)

@@ -1,8 +1,8 @@
 """Adam whose rate and direction a small controller plans per tensor."""
 
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
-from jaxtyping import PRNGKeyArray, PyTree, Scalar
+from jaxtyping import PRNGKeyArray, Scalar
 
 from .._core import AbstractAlgorithm
 from .._core._algorithm import ASSUMED_HORIZON
@@ -10,7 +10,10 @@ from ._adam_head import AdamHead
 from ._common import CellState, finish, init_tensors, match_real, moving, widen
 
 
-class Controller(AbstractAlgorithm[CellState, PyTree, PyTree]):
+P = TypeVar("P")
+
+
+class Controller(AbstractAlgorithm[CellState, Any, Any]):
     r"""Adam whose rate and direction a small controller plans per tensor, over a known number of steps.
 
     The rule is that of [`metaopt.l2o.AdamHead`][] with $o = 0$: no network sees single parameters, so a step costs
@@ -56,13 +59,11 @@ class Controller(AbstractAlgorithm[CellState, PyTree, PyTree]):
         """
         self.head = AdamHead(learning_rate, hidden_size=hidden_size, schedule=schedule, horizon=horizon, key=key)
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> CellState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> CellState:
         del key
         return init_tensors(self.head.init, params)
 
-    def step(
-        self, state: CellState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[CellState, PyTree]:
+    def step(self, state: CellState, params: P, grads: Any, *, value: Scalar | None = None) -> tuple[CellState, P]:
         del value
         matched = match_real(params, grads)
         tensors, new = [], []

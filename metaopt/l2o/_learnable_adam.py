@@ -1,8 +1,10 @@
 """Adam with learnable hyperparameters."""
 
+from typing import Any, TypeVar
+
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Scalar
 
 from .._core import AbstractAlgorithm
 from ._common import (
@@ -19,6 +21,9 @@ from ._common import (
 )
 
 
+P = TypeVar("P")
+
+
 class Moments(eqx.Module):
     """Averages of a gradient and of its square."""
 
@@ -26,7 +31,7 @@ class Moments(eqx.Module):
     second: Float[Array, "*p"]
 
 
-class LearnableAdam(AbstractAlgorithm[CellState, PyTree, PyTree]):
+class LearnableAdam(AbstractAlgorithm[CellState, Any, Any]):
     r"""Adam, whose hyperparameters are made to be learned.
 
     $$m \leftarrow \beta_1 m + (1 - \beta_1) g, \qquad v \leftarrow \beta_2 v + (1 - \beta_2) g^2, \qquad
@@ -63,13 +68,11 @@ class LearnableAdam(AbstractAlgorithm[CellState, PyTree, PyTree]):
         self.second_decay = log_complement(b2, "b2")
         self.log_epsilon = positive_log(epsilon, "epsilon")
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> CellState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> CellState:
         del key
         return init_tensors(lambda p: Moments(jnp.zeros_like(p), jnp.zeros_like(p)), params)
 
-    def step(
-        self, state: CellState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[CellState, PyTree]:
+    def step(self, state: CellState, params: P, grads: Any, *, value: Scalar | None = None) -> tuple[CellState, P]:
         del value
         matched = match_real(params, grads)
         tensors, new = [], []

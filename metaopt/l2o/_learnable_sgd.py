@@ -1,7 +1,9 @@
 """Gradient descent with learnable hyperparameters."""
 
+from typing import Any, TypeVar
+
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from .._core import AbstractAlgorithm
 from ._common import (
@@ -17,7 +19,10 @@ from ._common import (
 )
 
 
-class LearnableSGD(AbstractAlgorithm[CellState, PyTree, PyTree]):
+P = TypeVar("P")
+
+
+class LearnableSGD(AbstractAlgorithm[CellState, Any, Any]):
     r"""Gradient descent, with momentum if asked for, whose hyperparameters are made to be learned.
 
     $$u \leftarrow \beta u + g, \qquad \theta \leftarrow \theta - e^\rho u$$
@@ -47,13 +52,11 @@ class LearnableSGD(AbstractAlgorithm[CellState, PyTree, PyTree]):
         self.log_rate = positive_log(rate, "rate")
         self.momentum_decay = None if momentum is None else log_complement(momentum, "momentum")
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> CellState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> CellState:
         del key
         return init_tensors(lambda p: None if self.momentum_decay is None else jnp.zeros_like(p), params)
 
-    def step(
-        self, state: CellState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[CellState, PyTree]:
+    def step(self, state: CellState, params: P, grads: Any, *, value: Scalar | None = None) -> tuple[CellState, P]:
         del value
         matched = match_real(params, grads)
         tensors, new = [], []

@@ -1,6 +1,6 @@
 """A learned rule that has to win against a hand-designed one."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -12,6 +12,9 @@ from .._core._trees import all_finite, match, select, spoiled, trainable
 
 # Phases: both run from one point, one after the other; then the winner runs alone for a while.
 _FALLBACK_HEAT, _INNER_HEAT, _FALLBACK_ALONE, _INNER_ALONE = range(4)
+
+
+P = TypeVar("P")
 
 
 class _LossGuardedState(eqx.Module):
@@ -31,7 +34,7 @@ class _LossGuardedState(eqx.Module):
     rejected: Int[Array, ""]
 
 
-class LossGuarded(AbstractAlgorithm[_LossGuardedState, PyTree, PyTree]):
+class LossGuarded(AbstractAlgorithm[_LossGuardedState, Any, Any]):
     r"""Let a learned and a hand-designed rule race from the same point, and go on with the one that has the lower loss.
 
     A race has two heats: the fallback steps `window` times, then the inner rule `window` times from the same start. At
@@ -96,7 +99,7 @@ class LossGuarded(AbstractAlgorithm[_LossGuardedState, PyTree, PyTree]):
         self.inner, self.fallback = inner, fallback
         self.window, self.checks, self.longest = window, checks, longest
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _LossGuardedState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _LossGuardedState:
         inner = self.inner.init(params, key=key)
         return _LossGuardedState(
             inner=inner,
@@ -114,8 +117,8 @@ class LossGuarded(AbstractAlgorithm[_LossGuardedState, PyTree, PyTree]):
         )
 
     def step(
-        self, state: _LossGuardedState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[_LossGuardedState, PyTree]:
+        self, state: _LossGuardedState, params: P, grads: Any, *, value: Scalar | None = None
+    ) -> tuple[_LossGuardedState, P]:
         if value is None:
             raise ValueError("`LossGuarded` compares losses, but no `value` was given. Call `step(..., value=loss)`.")
         matched = match(params, grads)

@@ -1,6 +1,7 @@
 """The coordinatewise LSTM."""
 
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -12,6 +13,9 @@ from ._common import CellState, default_key, finish, init_tensors, match_real, m
 from ._linear_head import LinearHead
 from ._recurrent import Recurrent, apply
 from .base import AbstractClock, AbstractHead
+
+
+P = TypeVar("P")
 
 
 class _Memory(eqx.Module):
@@ -35,7 +39,7 @@ def preprocess(grad: Float[Array, "*p"], p: float) -> list[Float[Array, "*p"]]:
     return [jnp.where(large, log, -1), jnp.where(large, jnp.sign(grad), jnp.exp(jnp.asarray(p, grad.dtype)) * grad)]
 
 
-class LSTM(AbstractAlgorithm[CellState, PyTree, PyTree]):
+class LSTM(AbstractAlgorithm[CellState, Any, Any]):
     r"""A recurrent network that reads the gradient of each parameter on its own.
 
     $$(h, o) \leftarrow \mathrm{LSTM}(h, \mathrm{pre}(g)), \qquad \theta \leftarrow \mathrm{head}(\theta, o)$$
@@ -99,13 +103,11 @@ class LSTM(AbstractAlgorithm[CellState, PyTree, PyTree]):
         self.backend = automatic() if backend is None else backend
         self.scale = scale
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> CellState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> CellState:
         del key
         return init_tensors(lambda p: _Memory(self.network.init(p), self.head.init(p)), params)
 
-    def step(
-        self, state: CellState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[CellState, PyTree]:
+    def step(self, state: CellState, params: P, grads: Any, *, value: Scalar | None = None) -> tuple[CellState, P]:
         del value
         matched = match_real(params, grads)
         dtype = self.network.readout.bias.dtype

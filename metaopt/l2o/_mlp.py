@@ -2,7 +2,7 @@
 
 import functools as ft
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -26,6 +26,9 @@ from ._common import (
 )
 from ._plain_head import PlainHead
 from .base import AbstractClock, AbstractHead
+
+
+P = TypeVar("P")
 
 
 class _Accumulators(eqx.Module):
@@ -63,7 +66,7 @@ def _pointwise(head: type[AbstractHead]) -> Pointwise:
     return Pointwise(observe, features, finish_step)
 
 
-class MLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
+class MLP(AbstractAlgorithm[CellState, Any, Any]):
     r"""A small network that sees each parameter, its gradient, averages of that, and the time.
 
     $$m_k \leftarrow \beta_k m_k + (1 - \beta_k) g, \qquad
@@ -122,7 +125,7 @@ class MLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
         self.momentum_decays = log_complement(momentum_decays, "momentum_decays")
         self.backend = automatic() if backend is None else backend
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> CellState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> CellState:
         del key
         k = self.momentum_decays.size
 
@@ -131,9 +134,7 @@ class MLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
 
         return init_tensors(one, params)
 
-    def step(
-        self, state: CellState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[CellState, PyTree]:
+    def step(self, state: CellState, params: P, grads: Any, *, value: Scalar | None = None) -> tuple[CellState, P]:
         del value
         matched = match_real(params, grads)
         moves = moving(state, matched)

@@ -1,10 +1,11 @@
 """Adam whose hyperparameters an LSTM moves, per tensor."""
 
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from .._core import AbstractAlgorithm
 from .._core._numbers import number
@@ -12,6 +13,8 @@ from ..backend import Layer
 from ._common import CellState, default_key, finish, init_tensors, match_real, moving, widen
 from ._recurrent import LSTMLayer
 
+
+P = TypeVar("P")
 
 FEATURES = 19
 # Ranges that the four controlled numbers (rate, both decays, epsilon) are kept in, as tenths of logarithms.
@@ -62,7 +65,7 @@ def _features(
     return jnp.stack([jnp.asarray(x, param.dtype) for x in table.values()])
 
 
-class NNAdam(AbstractAlgorithm[CellState, PyTree, PyTree]):
+class NNAdam(AbstractAlgorithm[CellState, Any, Any]):
     r"""Adam whose four hyperparameters are moved by a recurrent network, for each tensor on its own.
 
     $$m \leftarrow \beta_1 m + (1 - \beta_1) g, \quad v \leftarrow \beta_2 v + (1 - \beta_2) g^2, \quad
@@ -123,7 +126,7 @@ class NNAdam(AbstractAlgorithm[CellState, PyTree, PyTree]):
         self.controls = jnp.log(number([rate, 1 - b1, 1 - b2, epsilon])) / 10
         self.output_scale = number(output_scale)
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> CellState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> CellState:
         del key
 
         def one(param: Float[Array, "*p"]) -> _Tensor:
@@ -132,9 +135,7 @@ class NNAdam(AbstractAlgorithm[CellState, PyTree, PyTree]):
 
         return init_tensors(one, params)
 
-    def step(
-        self, state: CellState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[CellState, PyTree]:
+    def step(self, state: CellState, params: P, grads: Any, *, value: Scalar | None = None) -> tuple[CellState, P]:
         del value
         matched = match_real(params, grads)
         moved, features, new = [], [], []

@@ -1,17 +1,20 @@
 """Gradient descent with a learned matrix and learned rates."""
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from .._core import AbstractAlgorithm
 from .._core._numbers import number
 from ._common import CellState, finish, init_tensors, match_real, moving, widen
 
 
-class PreconditionedDescent(AbstractAlgorithm[CellState, PyTree, PyTree]):
+P = TypeVar("P")
+
+
+class PreconditionedDescent(AbstractAlgorithm[CellState, Any, Any]):
     r"""Gradient descent with a learned preconditioner, and a learned rate and momentum for each step.
 
     $$\theta_{t+1} = \theta_t - \alpha_t P g_t + \beta_t (\theta_t - \theta_{t-1})$$
@@ -67,13 +70,11 @@ class PreconditionedDescent(AbstractAlgorithm[CellState, PyTree, PyTree]):
         self.momenta = jnp.full(steps, number(momentum))
         self.matrix = None if size is None else jnp.eye(size)
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> CellState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> CellState:
         del key
         return init_tensors(lambda param: param, params)
 
-    def step(
-        self, state: CellState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[CellState, PyTree]:
+    def step(self, state: CellState, params: P, grads: Any, *, value: Scalar | None = None) -> tuple[CellState, P]:
         del value
         matched = match_real(params, grads)
         index = state.step % self.log_rates.shape[0]

@@ -1,20 +1,20 @@
 """Weights that come with metaopt."""
 
 from importlib import resources
-from typing import Any
+from typing import cast
 
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array
 
-from .._core import AbstractAlgorithm, Learner, load, read_header
+from .._core import Learner, load, read_header
 from ._recurrent_controller import RecurrentController
 
 
 _NAMES = ("general", "small")
 
 
-def pretrained(name: str = "general", *, warmup: float = 0.03) -> AbstractAlgorithm[Any, Any, Any]:
+def pretrained(name: str = "general", *, warmup: float = 0.03) -> RecurrentController:
     """Load a learned optimizer whose weights come with metaopt, and which needs no tuning.
 
     - `"general"`: a [`metaopt.l2o.RecurrentController`][] that orthogonalizes the steps of matrices.
@@ -46,7 +46,7 @@ def pretrained(name: str = "general", *, warmup: float = 0.03) -> AbstractAlgori
         options = read_header(path)["metadata"]["spec"]["algorithm"]
         given = {key: value for key, value in options.items() if key not in ("name", "warmup")}
         rule = RecurrentController(**given, warmup=warmup)
-        return load(path, jtu.tree_map(_single, Learner(rule))).algorithm
+        return cast(RecurrentController, load(path, jtu.tree_map(_single, Learner(rule))).algorithm)
 
 
 def _single(x: Array) -> Array:

@@ -3,7 +3,7 @@
 import inspect
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import equinox as eqx
 import jax
@@ -172,6 +172,26 @@ def _kind_of(flat: dict[str, Any]) -> str | None:
         return "celo2"
     # A scheduler that sees a tensor sees more than one that sees the run alone.
     return "velo" if isinstance(reader, np.ndarray) and reader.ndim == 2 and reader.shape[0] > 18 else "celo"
+
+
+@overload
+def load_published(path: str | os.PathLike[str], kind: Literal["celo"] = "celo", **options: Any) -> Celo: ...
+
+
+@overload
+def load_published(path: str | os.PathLike[str], kind: Literal["celo_adam"], **options: Any) -> CeloAdam: ...
+
+
+@overload
+def load_published(path: str | os.PathLike[str], kind: Literal["celo2"], **options: Any) -> Celo2: ...
+
+
+@overload
+def load_published(path: str | os.PathLike[str], kind: Literal["velo"], **options: Any) -> VeLO: ...
+
+
+@overload
+def load_published(path: str | os.PathLike[str], kind: str, **options: Any) -> Celo | CeloAdam | Celo2 | VeLO: ...
 
 
 def load_published(path: str | os.PathLike[str], kind: str = "celo", **options: Any) -> Any:

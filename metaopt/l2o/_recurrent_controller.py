@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -31,6 +31,9 @@ from ._common import (
 from ._losses import LOSS_FEATURES, LossMemory
 from ._orthogonal import unit_orthogonal
 from ._recurrent import Recurrent
+
+
+P = TypeVar("P")
 
 
 _TENSOR_FEATURES = 8
@@ -62,7 +65,7 @@ class _Directions(eqx.Module):
     slow: Float[Array, "*p"]
 
 
-class RecurrentController(AbstractAlgorithm[_State, PyTree, PyTree], AbstractLossReader):
+class RecurrentController(AbstractAlgorithm[_State, Any, Any], AbstractLossReader):
     r"""A recurrent network per tensor that steers Adam and orthogonalized momentum.
 
     With bias-corrected averages $\hat m^f, \hat m, \hat m^s$ of the gradient (fast, main, slow) and $\hat v$ of its
@@ -110,8 +113,6 @@ class RecurrentController(AbstractAlgorithm[_State, PyTree, PyTree], AbstractLos
     second_decay: Float[Array, ""]
     iterations: int = eqx.field(static=True)
     warmup: float = eqx.field(static=True)
-
-    without_value: ClassVar[str] = "sees nothing of how the losses go"
 
     def __init__(
         self,
@@ -167,7 +168,11 @@ class RecurrentController(AbstractAlgorithm[_State, PyTree, PyTree], AbstractLos
         self.second_decay = log_complement(second_decay, "second_decay")
         self.iterations, self.warmup = iterations, warmup
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _State:
+    @property
+    def without_value(self) -> str:
+        return "sees nothing of how the losses go"
+
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _State:
         del key
         units = self.network.readout.weight.shape[1]
 
@@ -178,9 +183,7 @@ class RecurrentController(AbstractAlgorithm[_State, PyTree, PyTree], AbstractLos
         start = init_tensors(one, params)
         return _State(start.step, start.tensors, start.started, LossMemory.create())
 
-    def step(
-        self, state: _State, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[_State, PyTree]:
+    def step(self, state: _State, params: P, grads: Any, *, value: Scalar | None = None) -> tuple[_State, P]:
         matched = match_real(params, grads)
         losses = state.losses.see(value)
         if not matched.leaves:

@@ -1,6 +1,7 @@
 """RNNProp."""
 
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -28,6 +29,9 @@ from ._recurrent import Recurrent, apply
 from .base import AbstractClock, AbstractHead
 
 
+P = TypeVar("P")
+
+
 class _Memory(eqx.Module):
     first: Float[Array, "*p"]
     second: Float[Array, "*p"]
@@ -42,7 +46,7 @@ class _Operands(eqx.Module):
     head: PyTree
 
 
-class RNNProp(AbstractAlgorithm[CellState, PyTree, PyTree]):
+class RNNProp(AbstractAlgorithm[CellState, Any, Any]):
     r"""A recurrent network that reads what Adam and RMSprop would do, per parameter.
 
     $$x = \left(\frac{\hat m}{\sqrt{\hat v} + \epsilon}, \frac{g}{\sqrt{\hat v} + \epsilon}\right), \qquad
@@ -115,7 +119,7 @@ class RNNProp(AbstractAlgorithm[CellState, PyTree, PyTree]):
         self.backend = automatic() if backend is None else backend
         self.epsilon = epsilon
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> CellState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> CellState:
         del key
 
         def one(param: Float[Array, "*p"]) -> _Memory:
@@ -124,9 +128,7 @@ class RNNProp(AbstractAlgorithm[CellState, PyTree, PyTree]):
 
         return init_tensors(one, params)
 
-    def step(
-        self, state: CellState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[CellState, PyTree]:
+    def step(self, state: CellState, params: P, grads: Any, *, value: Scalar | None = None) -> tuple[CellState, P]:
         del value
         matched = match_real(params, grads)
         dtype = self.network.readout.bias.dtype

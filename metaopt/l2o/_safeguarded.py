@@ -1,6 +1,6 @@
 """A learned rule that converges where gradient descent does."""
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -23,6 +23,10 @@ from .._core._trees import (
 
 
 # The longest streak of rejections that still lengthens the pause after one: 2^19 steps.
+
+
+P = TypeVar("P")
+
 _LONGEST_STREAK = 20
 
 
@@ -41,7 +45,7 @@ class _SafeguardedState(eqx.Module):
     pause: Int[Array, ""]
 
 
-class Safeguarded(AbstractAlgorithm[_SafeguardedState, PyTree, PyTree]):
+class Safeguarded(AbstractAlgorithm[_SafeguardedState, Any, Any]):
     r"""Let a learned rule propose, and fall back on a hand-designed one where a proposal is not good enough.
 
     Let $x_k$ be the accepted iterates, $g_k$ their gradients, $T x_k$ the fallback's step from $x_k$ and $p_k$ that of
@@ -137,7 +141,7 @@ class Safeguarded(AbstractAlgorithm[_SafeguardedState, PyTree, PyTree]):
         self.criterion, self.backoff = criterion, backoff
         self.decrease, self.memory, self.reach = number(decrease), number(memory), number(reach)
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _SafeguardedState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _SafeguardedState:
         dtype = jnp.result_type(float)
         return _SafeguardedState(
             inner=self.inner.init(params, key=key),
@@ -152,8 +156,8 @@ class Safeguarded(AbstractAlgorithm[_SafeguardedState, PyTree, PyTree]):
         )
 
     def step(
-        self, state: _SafeguardedState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[_SafeguardedState, PyTree]:
+        self, state: _SafeguardedState, params: P, grads: Any, *, value: Scalar | None = None
+    ) -> tuple[_SafeguardedState, P]:
         measure = self._measure(grads, value).astype(state.bound.dtype)
         matched = match(params, grads)
         inner, proposal = self.inner.step(state.inner, params, grads, value=value)

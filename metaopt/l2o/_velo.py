@@ -1,7 +1,7 @@
 """VeLO."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -20,6 +20,8 @@ from ._common import CellState, default_key, finish, init_tensors, match_real, m
 from ._progress import Losses, Progress
 from ._scheduler import Scheduler
 
+
+P = TypeVar("P")
 
 RANKS = 5
 
@@ -58,7 +60,7 @@ def _log_size(x: Float[Array, "*k"]) -> Float[Array, "*k"]:
     return jnp.clip(jnp.log(1e-8 + jnp.abs(10 * x)), -5, 5) / 2
 
 
-class VeLO(AbstractAlgorithm[_State, PyTree, PyTree], AbstractLossReader):
+class VeLO(AbstractAlgorithm[_State, Any, Any], AbstractLossReader):
     r"""A small network per parameter, which a recurrent network makes anew for each tensor and step.
 
     $$\rho_i, \kappa_i, h_i \leftarrow S(h_i, c_t, s_i), \qquad
@@ -97,8 +99,6 @@ class VeLO(AbstractAlgorithm[_State, PyTree, PyTree], AbstractLossReader):
     rule: AdafactorRule
     mix_scale: Float[Array, ""]
     backend: AbstractBackend
-
-    without_value: ClassVar[str] = "takes all losses to be the same"
 
     def __init__(
         self,
@@ -149,14 +149,16 @@ class VeLO(AbstractAlgorithm[_State, PyTree, PyTree], AbstractLossReader):
         self.mix_scale = number(mix_scale)
         self.backend = automatic() if backend is None else backend
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _State:
+    @property
+    def without_value(self) -> str:
+        return "takes all losses to be the same"
+
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _State:
         del key
         cells = init_tensors(lambda p: _Tensor(self.rule.averager.init(p), self.scheduler.first_memory), params)
         return _State(cells.step, cells.tensors, cells.started, self.progress.init(self.scheduler.dtype))
 
-    def step(
-        self, state: _State, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[_State, PyTree]:
+    def step(self, state: _State, params: P, grads: Any, *, value: Scalar | None = None) -> tuple[_State, P]:
         matched = match_real(params, grads)
         losses, progress = self.progress.observe(state.losses, state.step, value)
         olds = matched.pick(state.tensors)

@@ -1,6 +1,6 @@
 """Learners that stay near where they began."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree, Scalar
@@ -10,12 +10,15 @@ from .._core._numbers import number
 from .._core._trees import compute_dtype, match, trainable
 
 
+P = TypeVar("P")
+
+
 class _DecayToStartState(eqx.Module):
     inner: PyTree
     start: PyTree
 
 
-class DecayToStart(AbstractAlgorithm[_DecayToStartState, PyTree, PyTree]):
+class DecayToStart(AbstractAlgorithm[_DecayToStartState, Any, Any]):
     r"""Pull parameters back to where they began, around any algorithm.
 
     $$\theta' = \mathrm{inner}(\theta, g) - \lambda (\theta - \theta_0)$$
@@ -43,12 +46,12 @@ class DecayToStart(AbstractAlgorithm[_DecayToStartState, PyTree, PyTree]):
     inner: AbstractAlgorithm[Any, Any, Any]
     rate: Float[Array, ""] = eqx.field(converter=number, default=1e-3)
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _DecayToStartState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _DecayToStartState:
         return _DecayToStartState(self.inner.init(params, key=key), trainable(params))
 
     def step(
-        self, state: _DecayToStartState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[_DecayToStartState, PyTree]:
+        self, state: _DecayToStartState, params: P, grads: Any, *, value: Scalar | None = None
+    ) -> tuple[_DecayToStartState, P]:
         inner, new = self.inner.step(state.inner, params, grads, value=value)
         matched = match(params, grads)
 

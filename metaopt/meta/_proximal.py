@@ -1,6 +1,6 @@
 """Inner problems that stay near where they start."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,12 +11,15 @@ from .._core._numbers import number
 from .._core._trees import add_up, compute_dtype, match, pulled, trainable
 
 
+P = TypeVar("P")
+
+
 class _ProximalState(eqx.Module):
     inner: PyTree
     start: PyTree
 
 
-class Proximal(AbstractAlgorithm[_ProximalState, PyTree, PyTree]):
+class Proximal(AbstractAlgorithm[_ProximalState, Any, Any]):
     r"""Minimize the loss and the squared distance from the start together, with any algorithm.
 
     $$g \leftarrow g + \lambda (\theta - \theta_0), \qquad
@@ -44,12 +47,12 @@ class Proximal(AbstractAlgorithm[_ProximalState, PyTree, PyTree]):
     inner: AbstractAlgorithm[Any, Any, Any]
     strength: Float[Array, ""] = eqx.field(converter=number, default=1.0)
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _ProximalState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _ProximalState:
         return _ProximalState(self.inner.init(params, key=key), trainable(params))
 
     def step(
-        self, state: _ProximalState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[_ProximalState, PyTree]:
+        self, state: _ProximalState, params: P, grads: Any, *, value: Scalar | None = None
+    ) -> tuple[_ProximalState, P]:
         if value is not None:
             value = value + self._distance(params, state.start, grads).astype(value.dtype)
         inner, new = self.inner.step(state.inner, params, self.pull(params, state.start, grads), value=value)

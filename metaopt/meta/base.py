@@ -116,7 +116,7 @@ class MetaGradient(eqx.Module):
     - `nonfinite`: how many tasks diverged. Estimators that can tell leave those out of `grads` and restart them.
     """
 
-    grads: PyTree
+    grads: Any
     value: Float[Array, ""]
     nonfinite: Int[Array, ""]
 

@@ -1,6 +1,6 @@
 """A learned optimizer of several objectives that is told the preference."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -15,6 +15,8 @@ from .._core._trees import compute_dtype, rounded, trainable
 from ._gramian import fitting, match_stacked, put_nothing_else, refuse_complex, silent, unpack
 from .base import AbstractCombiner
 
+
+P = TypeVar("P")
 
 _DECAYS = 0.5, 0.9
 _SQUARE_DECAY = 0.9
@@ -47,7 +49,7 @@ class _State(eqx.Module):
     tensors: PyTree
 
 
-class PreferenceConditioned(AbstractAlgorithm[_State, PyTree, PyTree]):
+class PreferenceConditioned(AbstractAlgorithm[_State, Any, Any]):
     r"""Step on a weighted sum of gradients whose weights and rates a network sets, for each number by itself.
 
     $$\theta \leftarrow \theta + e^{b} \odot (\mathrm{inner.step}(\theta, g) - \theta), \qquad
@@ -94,7 +96,7 @@ class PreferenceConditioned(AbstractAlgorithm[_State, PyTree, PyTree]):
         self.weigh = silent(eqx.nn.MLP(2 * hidden_size, 1, hidden_size, 1, key=keys[1]))
         self.pace = silent(eqx.nn.MLP(hidden_size + shared + 2, 1, hidden_size, 1, key=keys[2]))
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _State:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _State:
         def one(leaf: Array) -> _Memory:
             place = jnp.asarray(leaf, compute_dtype(leaf.dtype))
             firsts = jnp.zeros((len(_DECAYS), *place.shape), place.dtype)
@@ -103,9 +105,7 @@ class PreferenceConditioned(AbstractAlgorithm[_State, PyTree, PyTree]):
         tensors = jtu.tree_map(one, trainable(params))
         return _State(self.inner.init(params, key=key), jnp.zeros((), jnp.int32), tensors)
 
-    def step(
-        self, state: _State, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[_State, PyTree]:
+    def step(self, state: _State, params: P, grads: Any, *, value: Scalar | None = None) -> tuple[_State, P]:
         signal = unpack(grads)
         matched, stacked = match_stacked(params, signal.gradients)
         refuse_complex(matched)

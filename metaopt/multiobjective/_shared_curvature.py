@@ -121,7 +121,7 @@ class SharedCurvature(AbstractAlgorithm[_State, PyTree, Gradients]):
                 f"`preference` must have shape {(n, m)}, a row for each member, but {weights.shape} was given."
             )
 
-        def stepped(state: PyTree, params: PyTree, gradients: PyTree, values: Any, weights: Array) -> Any:
+        def stepped(state: Any, params: PyTree, gradients: PyTree, values: Any, weights: Array) -> Any:
             value = None if values is None else weights @ values.astype(dtype)
             return self.inner.step(state, params, Gradients(gradients, values, weights), value=value)
 

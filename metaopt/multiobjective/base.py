@@ -1,7 +1,7 @@
 """What combiners are, and the signal that they take."""
 
 import abc
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax.random as jr
@@ -11,6 +11,9 @@ from .._core import AbstractAlgorithm
 from . import _gramian
 
 
+P = TypeVar("P")
+
+
 class CombinerState(eqx.Module):
     """The state of the inner algorithm, and the key of combiners that draw random numbers."""
 
@@ -18,7 +21,7 @@ class CombinerState(eqx.Module):
     key: PRNGKeyArray | None
 
 
-class AbstractCombiner(AbstractAlgorithm[CombinerState, PyTree, PyTree]):
+class AbstractCombiner(AbstractAlgorithm[CombinerState, Any, Any]):
     r"""Make one gradient of many and let the inner algorithm step on it.
 
     $$G = J J^\top, \qquad w = \mathrm{weigh}(G, f), \qquad
@@ -54,15 +57,15 @@ class AbstractCombiner(AbstractAlgorithm[CombinerState, PyTree, PyTree]):
         One weight for each objective.
         """
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> CombinerState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> CombinerState:
         own = None
         if self.random:
             key, own = jr.split(jr.key(0) if key is None else key)
         return CombinerState(self.inner.init(params, key=key), own)
 
     def step(
-        self, state: CombinerState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[CombinerState, PyTree]:
+        self, state: CombinerState, params: P, grads: Any, *, value: Scalar | None = None
+    ) -> tuple[CombinerState, P]:
         signal = _gramian.unpack(grads)
         matched, stacked = _gramian.match_stacked(params, signal.gradients)
         key, own = (None, None) if state.key is None else jr.split(state.key)

@@ -1,6 +1,6 @@
 """A learned policy as an algorithm."""
 
-from typing import Any, ClassVar
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -17,13 +17,16 @@ from ._spaces import Actor, Network
 from .base import AbstractControl
 
 
+P = TypeVar("P")
+
+
 class _PolicyState(eqx.Module):
     control: PyTree
     seen: PyTree
     clock: Int[Array, ""]
 
 
-class Policy(AbstractAlgorithm[_PolicyState, PyTree, PyTree], AbstractPlanner, AbstractLossReader):
+class Policy(AbstractAlgorithm[_PolicyState, Any, Any], AbstractPlanner, AbstractLossReader):
     """An inner algorithm that a learned policy controls: what reinforcement learning is for.
 
     It decides `decisions` times in a run, at equal distances, by what it has seen of the losses and the gradients, and
@@ -48,8 +51,6 @@ class Policy(AbstractAlgorithm[_PolicyState, PyTree, PyTree], AbstractPlanner, A
     progress: Progress
     horizon: Int[Array, ""]
     decisions: int = eqx.field(static=True)
-
-    without_value: ClassVar[str] = "takes all losses to be 1"
 
     def __init__(
         self,
@@ -86,14 +87,18 @@ class Policy(AbstractAlgorithm[_PolicyState, PyTree, PyTree], AbstractPlanner, A
         self.actor = actor
         self.horizon = horizon_leaf(horizon)
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _PolicyState:
+    @property
+    def without_value(self) -> str:
+        return "takes all losses to be 1"
+
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _PolicyState:
         return _PolicyState(
             self.control.init(self.inner, params, key=key), self.progress.init(), jnp.zeros((), jnp.int32)
         )
 
     def step(
-        self, state: _PolicyState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[_PolicyState, PyTree]:
+        self, state: _PolicyState, params: P, grads: Any, *, value: Scalar | None = None
+    ) -> tuple[_PolicyState, P]:
         every = jnp.maximum(self.horizon // self.decisions, 1)
         due = state.clock % every == 0
         dtype = state.seen.sums.dtype

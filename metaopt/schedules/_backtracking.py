@@ -1,6 +1,6 @@
 """Shorter steps from where the loss was still falling."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,6 +11,9 @@ from .._core._numbers import check_counts
 from .._core._trees import compute_dtype, match, select, trainable
 from ._common import fraction, needed, positive
 from ._polyak import descent
+
+
+P = TypeVar("P")
 
 
 class _BacktrackingState(eqx.Module):
@@ -27,7 +30,7 @@ class _BacktrackingState(eqx.Module):
     started: Bool[Array, ""]
 
 
-class Backtracking(AbstractAlgorithm[_BacktrackingState, PyTree, PyTree]):
+class Backtracking(AbstractAlgorithm[_BacktrackingState, Any, Any]):
     r"""Go back, and take a shorter step, where the loss did not fall enough.
 
     From the last accepted point $\theta$, with the proposed step $d$ of the inner algorithm, $\theta + c^k d$ is tried
@@ -79,7 +82,7 @@ class Backtracking(AbstractAlgorithm[_BacktrackingState, PyTree, PyTree]):
         self.inner, self.attempts = inner, attempts
         self.shrinkage, self.slope = fraction(positive(shrinkage)), fraction(slope)
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _BacktrackingState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _BacktrackingState:
         point, dtype = trainable(params), self.slope.dtype
         return _BacktrackingState(
             inner=self.inner.init(params, key=key),
@@ -93,8 +96,8 @@ class Backtracking(AbstractAlgorithm[_BacktrackingState, PyTree, PyTree]):
         )
 
     def step(
-        self, state: _BacktrackingState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[_BacktrackingState, PyTree]:
+        self, state: _BacktrackingState, params: P, grads: Any, *, value: Scalar | None = None
+    ) -> tuple[_BacktrackingState, P]:
         loss = needed("Backtracking", value).astype(state.loss.dtype)
         enough = loss <= state.loss - self.slope * state.scale * jnp.maximum(state.fall, 0)
         accepted = enough | ~state.started | (state.rejected >= self.attempts)

@@ -1,6 +1,6 @@
 """Longer steps while the loss falls fast enough, and shorter ones where it does not."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,6 +11,9 @@ from .._core._numbers import number
 from ._common import Window, count, needed, positive, scaled
 
 
+P = TypeVar("P")
+
+
 class _BoldDriverState(eqx.Module):
     inner: PyTree
     scale: Float[Array, ""]
@@ -18,7 +21,7 @@ class _BoldDriverState(eqx.Module):
     window: Window
 
 
-class BoldDriver(AbstractAlgorithm[_BoldDriverState, PyTree, Any]):
+class BoldDriver(AbstractAlgorithm[_BoldDriverState, Any, Any]):
     r"""Judge the progress of the loss now and then, and adapt the length of the steps to it.
 
     Every $k$ steps the average loss $\bar v_n$ over these is compared with that over the $k$ steps before:
@@ -82,7 +85,7 @@ class BoldDriver(AbstractAlgorithm[_BoldDriverState, PyTree, Any]):
         self.growth, self.reduction = positive(growth), positive(reduction)
         self.minimum, self.maximum = positive(minimum), positive(maximum)
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _BoldDriverState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _BoldDriverState:
         dtype = self.growth.dtype
         return _BoldDriverState(
             inner=self.inner.init(params, key=key),
@@ -92,8 +95,8 @@ class BoldDriver(AbstractAlgorithm[_BoldDriverState, PyTree, Any]):
         )
 
     def step(
-        self, state: _BoldDriverState, params: PyTree, grads: Any, *, value: Scalar | None = None
-    ) -> tuple[_BoldDriverState, PyTree]:
+        self, state: _BoldDriverState, params: P, grads: Any, *, value: Scalar | None = None
+    ) -> tuple[_BoldDriverState, P]:
         window, due, average = state.window.add(needed("BoldDriver", value), self.frequency)
         inner, proposed = self.inner.step(state.inner, params, grads, value=value)
         first = jnp.isinf(state.previous)

@@ -1,6 +1,6 @@
 """Cosine decay with warm restarts."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -10,6 +10,8 @@ from .._core import AbstractAlgorithm
 from .._core._trees import compute_dtype
 from ._common import count, fraction, half_cosine, scaled
 
+
+P = TypeVar("P")
 
 _LONGEST = 2**30
 
@@ -22,7 +24,7 @@ class _CyclicState(eqx.Module):
     length: Int[Array, ""]
 
 
-class CyclicRestarts(AbstractAlgorithm[_CyclicState, PyTree, Any]):
+class CyclicRestarts(AbstractAlgorithm[_CyclicState, Any, Any]):
     r"""Scale the steps of an inner algorithm down along half a cosine, again and again.
 
     Cycle $i$ has $T_i = T_0 m^i$ steps, and at step $j$ of it
@@ -68,12 +70,12 @@ class CyclicRestarts(AbstractAlgorithm[_CyclicState, PyTree, Any]):
         self.inner, self.final_fraction = inner, fraction(final_fraction)
         self.period, self.growth = count("period", period), count("growth", growth)
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _CyclicState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _CyclicState:
         return _CyclicState(self.inner.init(params, key=key), jnp.zeros((), jnp.int32), jnp.copy(self.period))
 
     def step(
-        self, state: _CyclicState, params: PyTree, grads: Any, *, value: Scalar | None = None
-    ) -> tuple[_CyclicState, PyTree]:
+        self, state: _CyclicState, params: P, grads: Any, *, value: Scalar | None = None
+    ) -> tuple[_CyclicState, P]:
         inner, proposed = self.inner.step(state.inner, params, grads, value=value)
         dtype = compute_dtype(self.final_fraction.dtype)
         done = state.position.astype(dtype) / state.length.astype(dtype)

@@ -1,6 +1,6 @@
 """The step size as a parameter that descends, too."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,6 +11,9 @@ from .._core._trees import add_up, compute_dtype, global_norm, match, trainable
 from ._common import positive, scaled
 
 
+P = TypeVar("P")
+
+
 class _HypergradientState(eqx.Module):
     """`direction` is the step that the inner algorithm proposed last."""
 
@@ -19,7 +22,7 @@ class _HypergradientState(eqx.Module):
     direction: PyTree
 
 
-class Hypergradient(AbstractAlgorithm[_HypergradientState, PyTree, PyTree]):
+class Hypergradient(AbstractAlgorithm[_HypergradientState, Any, Any]):
     r"""Scale the steps of an inner algorithm by a number that follows its own gradient.
 
     With $\theta_{t+1} = \theta_t + s_t d_t$, the derivative of the next loss by $s_t$ is
@@ -71,7 +74,7 @@ class Hypergradient(AbstractAlgorithm[_HypergradientState, PyTree, PyTree]):
         self.inner, self.multiplicative = inner, multiplicative
         self.rate, self.minimum = positive(rate), positive(minimum)
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _HypergradientState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _HypergradientState:
         zeros = trainable(params)
         matched = match(zeros, zeros)
         return _HypergradientState(
@@ -81,8 +84,8 @@ class Hypergradient(AbstractAlgorithm[_HypergradientState, PyTree, PyTree]):
         )
 
     def step(
-        self, state: _HypergradientState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[_HypergradientState, PyTree]:
+        self, state: _HypergradientState, params: P, grads: Any, *, value: Scalar | None = None
+    ) -> tuple[_HypergradientState, P]:
         inner, proposed = self.inner.step(state.inner, params, grads, value=value)
         matched = match(params, grads)
         before = matched.pick(state.direction)

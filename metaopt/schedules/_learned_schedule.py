@@ -1,6 +1,6 @@
 """A schedule that is meta-learned."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -12,6 +12,8 @@ from .._core._algorithm import ASSUMED_HORIZON, horizon_leaf
 from .._core._trees import global_norm
 from ._common import count, needed, scaled
 
+
+P = TypeVar("P")
 
 _DECAYS = (0.9, 0.99)
 _TIMES = (0.05, 0.2, 0.5, 0.8)
@@ -28,7 +30,7 @@ class _LearnedState(eqx.Module):
     norm: Float[Array, ""]
 
 
-class LearnedSchedule(AbstractAlgorithm[_LearnedState, PyTree, PyTree], AbstractPlanner):
+class LearnedSchedule(AbstractAlgorithm[_LearnedState, Any, Any], AbstractPlanner):
     r"""Scale the steps of an inner algorithm by what a small network makes of the course of the run.
 
     $$\phi_t = \exp\left(3 \tanh\left(\tfrac13 N(x_t)\right)\right)$$
@@ -72,7 +74,7 @@ class LearnedSchedule(AbstractAlgorithm[_LearnedState, PyTree, PyTree], Abstract
         zero = eqx.nn.Linear(hidden_size, 1, key=jr.key(0))
         self.output = eqx.tree_at(lambda x: (x.weight, x.bias), zero, replace_fn=jnp.zeros_like)
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _LearnedState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _LearnedState:
         dtype = self.hidden.weight.dtype
         return _LearnedState(
             inner=self.inner.init(params, key=key),
@@ -83,8 +85,8 @@ class LearnedSchedule(AbstractAlgorithm[_LearnedState, PyTree, PyTree], Abstract
         )
 
     def step(
-        self, state: _LearnedState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[_LearnedState, PyTree]:
+        self, state: _LearnedState, params: P, grads: Any, *, value: Scalar | None = None
+    ) -> tuple[_LearnedState, P]:
         loss = needed("LearnedSchedule", value)
         inner, proposed = self.inner.step(state.inner, params, grads, value=value)
         dtype = state.norm.dtype

@@ -1,7 +1,7 @@
 """Steps as long as the loss along them allows."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -15,12 +15,15 @@ from .._core._trees import match, trainable
 from ._common import fraction, needed, positive
 
 
+P = TypeVar("P")
+
+
 class _LineSearchState(eqx.Module):
     inner: PyTree
     search: PyTree
 
 
-class LineSearch(AbstractAlgorithm[_LineSearchState, PyTree, PyTree]):
+class LineSearch(AbstractAlgorithm[_LineSearchState, Any, Any]):
     r"""Shorten the step of an inner algorithm until the loss falls enough along it.
 
     With the proposed step $d_t$, the rate is the first of $\eta, c \eta, c^2 \eta, \dots$ at which
@@ -79,12 +82,12 @@ class LineSearch(AbstractAlgorithm[_LineSearchState, PyTree, PyTree]):
             self.attempts, slope_rtol=self.slope, decrease_factor=self.shrinkage, increase_factor=1.5
         )
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _LineSearchState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _LineSearchState:
         return _LineSearchState(self.inner.init(params, key=key), self._search().init(trainable(params)))
 
     def step(
-        self, state: _LineSearchState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[_LineSearchState, PyTree]:
+        self, state: _LineSearchState, params: P, grads: Any, *, value: Scalar | None = None
+    ) -> tuple[_LineSearchState, P]:
         needed("LineSearch", value)
         inner, proposed = self.inner.step(state.inner, params, grads, value=value)
         mutable, fixed = eqx.partition(params, eqx.is_inexact_array)

@@ -1,6 +1,6 @@
 """One algorithm for losses with noise, another one for losses without."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -10,6 +10,9 @@ from .._core import AbstractAlgorithm
 from .._core._numbers import check_counts
 from .._core._trees import global_norm, select
 from ._common import fraction, needed
+
+
+P = TypeVar("P")
 
 
 class _NoiseAwareState(eqx.Module):
@@ -22,7 +25,7 @@ class _NoiseAwareState(eqx.Module):
     clock: Int[Array, ""]
 
 
-class NoiseAware(AbstractAlgorithm[_NoiseAwareState, PyTree, PyTree]):
+class NoiseAware(AbstractAlgorithm[_NoiseAwareState, Any, Any]):
     r"""Find out whether the loss is a random one, and follow the algorithm for that.
 
     The first step stays where it is. If the second one then sees the same loss, and a gradient of the same norm, the
@@ -61,7 +64,7 @@ class NoiseAware(AbstractAlgorithm[_NoiseAwareState, PyTree, PyTree]):
         check_counts(trial=trial)
         self.noisy, self.exact, self.trial, self.share = noisy, exact, trial, fraction(share)
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _NoiseAwareState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _NoiseAwareState:
         return _NoiseAwareState(
             self.noisy.init(params, key=key),
             self.exact.init(params, key=key),
@@ -71,8 +74,8 @@ class NoiseAware(AbstractAlgorithm[_NoiseAwareState, PyTree, PyTree]):
         )
 
     def step(
-        self, state: _NoiseAwareState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[_NoiseAwareState, PyTree]:
+        self, state: _NoiseAwareState, params: P, grads: Any, *, value: Scalar | None = None
+    ) -> tuple[_NoiseAwareState, P]:
         loss = needed("NoiseAware", value)
         seen = jnp.stack([loss, global_norm(grads).astype(loss.dtype)]).astype(state.first.dtype)
         waits = state.clock == 0

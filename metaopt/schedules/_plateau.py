@@ -1,6 +1,6 @@
 """Smaller steps where the loss has stopped to fall."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -8,6 +8,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLik
 
 from .._core import AbstractAlgorithm
 from ._common import Window, count, fraction, needed, positive, scaled
+
+
+P = TypeVar("P")
 
 
 class _PlateauState(eqx.Module):
@@ -21,7 +24,7 @@ class _PlateauState(eqx.Module):
     rest: Int[Array, ""]
 
 
-class Plateau(AbstractAlgorithm[_PlateauState, PyTree, Any]):
+class Plateau(AbstractAlgorithm[_PlateauState, Any, Any]):
     r"""Scale the steps of an inner algorithm down each time the loss has not improved for a while.
 
     The loss is averaged over windows of $w$ steps. A window improves if its average is below $(1 - \epsilon)$ times
@@ -81,7 +84,7 @@ class Plateau(AbstractAlgorithm[_PlateauState, PyTree, Any]):
         self.patience, self.cooldown = count("patience", patience, 0), count("cooldown", cooldown, 0)
         self.window = count("window", window)
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _PlateauState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _PlateauState:
         dtype = self.reduction.dtype
         none = jnp.zeros((), jnp.int32)
         return _PlateauState(
@@ -94,8 +97,8 @@ class Plateau(AbstractAlgorithm[_PlateauState, PyTree, Any]):
         )
 
     def step(
-        self, state: _PlateauState, params: PyTree, grads: Any, *, value: Scalar | None = None
-    ) -> tuple[_PlateauState, PyTree]:
+        self, state: _PlateauState, params: P, grads: Any, *, value: Scalar | None = None
+    ) -> tuple[_PlateauState, P]:
         window, due, average = state.window.add(needed("Plateau", value), self.window)
         inner, proposed = self.inner.step(state.inner, params, grads, value=value)
         # Relative to the size, so that it is an improvement for losses below zero, too.

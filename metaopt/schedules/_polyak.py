@@ -1,6 +1,6 @@
 """Steps as long as the distance to a known lowest loss allows."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar, ScalarLike
@@ -11,7 +11,10 @@ from .._core._trees import add_up, compute_dtype, match
 from ._common import needed, positive, scaled
 
 
-class Polyak(AbstractAlgorithm[PyTree, PyTree, PyTree]):
+P = TypeVar("P")
+
+
+class Polyak(AbstractAlgorithm[Any, Any, Any]):
     r"""Scale the step of an inner algorithm to where the loss would be lowest if it were linear.
 
     With the proposed step $d_t$ of the inner algorithm,
@@ -56,12 +59,10 @@ class Polyak(AbstractAlgorithm[PyTree, PyTree, PyTree]):
         """
         self.inner, self.lowest, self.maximum = inner, number(lowest), positive(maximum)
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> PyTree:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> Any:
         return self.inner.init(params, key=key)
 
-    def step(
-        self, state: PyTree, params: PyTree, grads: PyTree, *, value: Scalar | None = None
-    ) -> tuple[PyTree, PyTree]:
+    def step(self, state: Any, params: P, grads: Any, *, value: Scalar | None = None) -> tuple[Any, P]:
         loss = needed("Polyak", value).astype(self.lowest.dtype)
         state, proposed = self.inner.step(state, params, grads, value=value)
         fall = descent(params, proposed, grads).astype(loss.dtype)

@@ -1,7 +1,7 @@
 """The abstract schedule."""
 
 import abc
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,6 +11,9 @@ from .._core import AbstractAlgorithm
 from ._common import scaled
 
 
+P = TypeVar("P")
+
+
 class ScheduleState(eqx.Module):
     """The state of the inner algorithm, and how many steps were taken."""
 
@@ -18,7 +21,7 @@ class ScheduleState(eqx.Module):
     clock: Int[Array, ""]
 
 
-class AbstractSchedule(AbstractAlgorithm[ScheduleState, PyTree, Any]):
+class AbstractSchedule(AbstractAlgorithm[ScheduleState, Any, Any]):
     r"""Scale the steps of an inner algorithm by a function of time alone.
 
     $$\theta_{t+1} = \theta_t + \phi(t) \, (\mathrm{inner}(\theta_t, g_t) - \theta_t)$$
@@ -36,11 +39,11 @@ class AbstractSchedule(AbstractAlgorithm[ScheduleState, PyTree, Any]):
     def factor(self, clock: Int[Array, ""]) -> Float[Array, ""]:
         r"""$\phi(t)$, by which step `clock` (counted from zero) is scaled."""
 
-    def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> ScheduleState:
+    def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> ScheduleState:
         return ScheduleState(self.inner.init(params, key=key), jnp.zeros((), jnp.int32))
 
     def step(
-        self, state: ScheduleState, params: PyTree, grads: Any, *, value: Scalar | None = None
-    ) -> tuple[ScheduleState, PyTree]:
+        self, state: ScheduleState, params: P, grads: Any, *, value: Scalar | None = None
+    ) -> tuple[ScheduleState, P]:
         inner, proposed = self.inner.step(state.inner, params, grads, value=value)
         return ScheduleState(inner, state.clock + 1), scaled(params, proposed, self.factor(state.clock))

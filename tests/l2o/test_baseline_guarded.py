@@ -1,5 +1,7 @@
 """A rule that falls behind a known curve is replaced by the baseline whose curve it is."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -117,7 +119,7 @@ def test_noise_is_averaged(problem):
 
 def test_the_budget():
     assert _guarded(SGD, np.geomspace(1, 0.1, STEPS)).horizon == BUDGET
-    told = metaopt.with_horizon(BaselineGuarded(Cosine(SGD), Cosine(SGD), [1.0, 0.5]), 42)
+    told: Any = metaopt.with_horizon(BaselineGuarded(Cosine(SGD), Cosine(SGD), [1.0, 0.5]), 42)
     assert told.horizon == told.inner.horizon == told.fallback.horizon == 42
 
 

@@ -1,5 +1,7 @@
 """Races: a bad rule costs its heats and no more, a good one takes over."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -133,7 +135,7 @@ def test_a_bad_minibatch_of_the_fallback_is_left_out():
 
 
 def test_the_horizon_reaches_both():
-    told = metaopt.with_horizon(LossGuarded(Cosine(SGD), Cosine(SGD)), 42)
+    told: Any = metaopt.with_horizon(LossGuarded(Cosine(SGD), Cosine(SGD)), 42)
     assert told.inner.horizon == told.fallback.horizon == 42
 
 

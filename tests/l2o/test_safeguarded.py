@@ -1,5 +1,7 @@
 """What the guide proves about `Safeguarded`, in numbers, for rules that do their worst."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -164,7 +166,7 @@ def test_in_an_optax_loop(kind):
 
 def test_the_horizon_reaches_both():
     algorithm = Safeguarded(Cosine(SGD), Cosine(SGD))
-    told = metaopt.with_horizon(algorithm, 42)
+    told: Any = metaopt.with_horizon(algorithm, 42)
     assert told.inner.horizon == told.fallback.horizon == 42
 
 

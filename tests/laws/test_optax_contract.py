@@ -47,7 +47,7 @@ def _parabola(params: Any) -> jax.Array:
     return jnp.sum(jnp.square(params["line"] - LINE)) + jnp.sum(jnp.square(params["matrix"] - MATRIX))
 
 
-def _transformation(name: str) -> optax.GradientTransformationExtraArgs:
+def _transformation(name: str) -> Any:
     return metaopt.to_optax(metaopt.with_horizon(make(name), 100), key=jr.key(0))
 
 
@@ -108,7 +108,7 @@ def test_it_composes(name: str) -> None:
         return some.update(params, some.init(params), params, value=value)[0]
 
     def parted(params: Any) -> Any:
-        parts = optax.partition({"ours": tx, "theirs": optax.adam(0.1)}, {"w": "ours", "b": "theirs"})
+        parts: Any = optax.partition({"ours": tx, "theirs": optax.adam(0.1)}, {"w": "ours", "b": "theirs"})
         return parts.update(params, parts.init(params), params, value=value)[0]
 
     def searched(params: Any) -> Any:
@@ -117,7 +117,7 @@ def test_it_composes(name: str) -> None:
         return chain.update(params, chain.init(params), params, value=value, grad=params, value_fn=loss)[0]
 
     def guarded(params: Any) -> Any:
-        finite = optax.apply_if_finite(tx, 3)
+        finite: Any = optax.apply_if_finite(tx, 3)
         return finite.update(params, finite.init(params), params, value=value)[0]
 
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
@@ -227,7 +227,7 @@ def test_numbers_can_be_injected(name: str) -> None:
         pytest.skip("it has no number of its own")
     place = numbers[0]
 
-    def factory(number: Any) -> optax.GradientTransformationExtraArgs:
+    def factory(number: Any) -> Any:
         leaves, structure = jtu.tree_flatten(algorithm)
         leaves[place] = jnp.asarray(number, leaves[place].dtype)
         return metaopt.to_optax(jtu.tree_unflatten(structure, leaves), key=jr.key(0))

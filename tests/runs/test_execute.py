@@ -2,6 +2,7 @@ import contextlib
 import json
 import math
 import shutil
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -42,7 +43,7 @@ def test_what_a_run_leaves(tmp_path, capsys):
 
 def test_a_loaded_learner_gives_the_same_steps(tmp_path):
     run(small(), tmp_path / "run")
-    loaded = metaopt.load(tmp_path / "run" / "learner.metaopt")
+    loaded: Any = metaopt.load(tmp_path / "run" / "learner.metaopt")
     trained = metaopt.load(tmp_path / "run" / "checkpoint.metaopt", _checkpoint_like(tmp_path / "other"))[1]
     assert loaded.algorithm.hyperparameters["learning_rate"] != 0.01
     task = metaopt.build("quadratics", metaopt.AbstractTaskFamily).sample(key=jr.key(3))

@@ -128,7 +128,8 @@ def test_a_step_keeps_structure_shapes_and_dtypes(name: str) -> None:
 def test_accelerators_go_through_the_door_to_optax() -> None:
     accelerator = make("cdiis")
     fock, signal = _signal(open_shell(), 0)
-    tx, state = metaopt.to_optax(accelerator), accelerator.init(fock)
+    tx: Any = metaopt.to_optax(accelerator)
+    state = accelerator.init(fock)
     updates, theirs = tx.update(signal, state, fock, value=signal.energy)
     ours, new = accelerator.step(state, fock, signal, value=signal.energy)
     np.testing.assert_allclose(fock + updates, new, atol=1e-12)
