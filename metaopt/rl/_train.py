@@ -13,6 +13,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from .._core import CheckpointError
 from .._core._checkpoint_file import CheckpointFile
 from .._core._compiling import quick_options
 from .._core._curves import Curves
@@ -202,9 +203,13 @@ class _Run:
         if found is not None:
             (self.state, self.best), kept, curves = found
             # Old checkpoints have their curves among the metadata.
-            rewards, evaluations = (kept["rewards"], kept["evaluations"]) if curves is None else curves
-            self.rewards, self.best_step = list(rewards), int(kept["best_step"])
-            self.evaluations = [(int(step), float(value)) for step, value in evaluations]
+            try:
+                rewards, evaluations = (kept["rewards"], kept["evaluations"]) if curves is None else curves
+                self.rewards, self.best_step = [float(reward) for reward in rewards], int(kept["best_step"])
+                self.evaluations = [(int(step), float(value)) for step, value in evaluations]
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                self.release()
+                raise CheckpointError(f"`{checkpoint}` does not fit: it was not written by this training.") from error
         self.settle()
 
     def judge(self, actor: Actor, value: float) -> None:
