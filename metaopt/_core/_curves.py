@@ -87,8 +87,9 @@ class CurvesFile:
         size = len(_MAGIC) + count * _RECORD.itemsize
         try:
             with self.path.open("rb") as file:
-                data = file.read(size)
-                longer = bool(file.read(1))
+                there = os.fstat(file.fileno()).st_size
+                # The checkpoint may say any number.
+                data = file.read(min(size, there))
         except OSError as error:
             raise CheckpointError(
                 f"`{self.path}`, the curves of this run, cannot be read: {error.strerror}. They belong to the "
@@ -101,7 +102,7 @@ class CurvesFile:
                 "records are not those that the checkpoint refers to. Put back the file that was saved with it, or an "
                 "earlier copy of both."
             )
-        if cut and longer:
+        if cut and there > size:
             os.truncate(self.path, size)
         found = np.frombuffer(body, _RECORD)
         each, some = found[found["curve"] == 0], found[found["curve"] == 1]

@@ -50,7 +50,7 @@ def to_history(metadata: dict[str, Any], curves: Curves | None) -> History:
     try:
         validations = [(int(step), float(loss)) for step, loss in metadata["validations"]]
         return History([float(value) for value in metadata["values"]], validations)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(
             "The checkpoint has no curves of meta-training: it is damaged, or of another kind."
         ) from error

@@ -382,7 +382,10 @@ class _Run:
         (self.state, self.best), metadata, curves = found
         history = to_history(metadata, curves)
         self.values, self.validations = history.values, history.validations
-        self.best_step = int(metadata["best_step"])
+        best_step = metadata.get("best_step")
+        if type(best_step) is not int:
+            raise CheckpointError(f"The checkpoint says that its best learner is of meta-step {best_step!r}.")
+        self.best_step = best_step
         if int(self.state.step) != self.step:
             raise CheckpointError(
                 f"The checkpoint was saved after meta-step {int(self.state.step)}, but its curves have {self.step} of "

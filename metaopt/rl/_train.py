@@ -202,8 +202,8 @@ class _Run:
             raise
         if found is not None:
             (self.state, self.best), kept, curves = found
+            # Old checkpoints have their curves among the metadata.
             try:
-                # Old checkpoints have their curves among the metadata.
                 rewards, evaluations = (kept["rewards"], kept["evaluations"]) if curves is None else curves
                 self.rewards, self.best_step = [float(reward) for reward in rewards], int(kept["best_step"])
                 self.evaluations = [(int(step), float(value)) for step, value in evaluations]

@@ -61,6 +61,8 @@ def test_what_is_missing_damaged_or_foreign_is_said(file):
         with pytest.raises(CheckpointError, match="the curves of this run, is truncated, damaged"):
             CurvesFile(path).read(about, cut=True)
         assert path.read_bytes() == content
+    with pytest.raises(CheckpointError, match="is truncated, damaged"):
+        CurvesFile(path).read(about | {"records": 10**30})
     path.unlink()
     with pytest.raises(CheckpointError, match="cannot be read: No such file .*keep both in one folder"):
         CurvesFile(path).read(about)

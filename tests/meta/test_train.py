@@ -139,6 +139,9 @@ def test_old_checkpoints_with_curves_inside_can_be_resumed(tmp_path, monkeypatch
     metaopt.save(path, trees[-1], metadata={"kind": "meta-training", **curves, "values": history.values[1:]})
     with pytest.raises(metaopt.CheckpointError, match="saved after meta-step 7, but its curves have 6 of them"):
         train(steps=20, checkpoint=path, resume=True)
+    metaopt.save(path, trees[-1], metadata={"kind": "meta-training", **curves, "best_step": [7]})
+    with pytest.raises(metaopt.CheckpointError, match=r"says that its best learner is of meta-step \[7\]"):
+        train(steps=20, checkpoint=path, resume=True)
     metaopt.save(path, trees[-1], metadata={"kind": "meta-training"})
     with pytest.raises(metaopt.CheckpointError, match="has no curves of meta-training"):
         train(steps=20, checkpoint=path, resume=True)
