@@ -1,6 +1,6 @@
 """Behavior added by wrapping an inner algorithm."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -82,7 +82,7 @@ class WeightDecay(AbstractAlgorithm[PyTree, PyTree, PyTree]):
         return state, matched.put(new, [decay(proposed, leaf.param) for proposed, leaf in pairs])
 
 
-class _SkipState(eqx.Module):
+class _SkipState(NamedTuple):
     inner: PyTree
     skipped: Int[Array, ""]
 

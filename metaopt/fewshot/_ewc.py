@@ -1,6 +1,6 @@
 """Parameters that are held near where they began, each as much as it matters."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -15,7 +15,7 @@ from .._core._trees import add_up, pulled, trainable
 from ..meta import AbstractEstimator, MetaProblem
 
 
-class _EWCState(eqx.Module):
+class _EWCState(NamedTuple):
     inner: PyTree
     anchor: PyTree
 

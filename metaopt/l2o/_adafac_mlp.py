@@ -2,7 +2,7 @@
 
 import functools as ft
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -24,7 +24,7 @@ from ._plain_head import PlainHead
 from .base import AbstractClock, AbstractHead
 
 
-class _Accumulators(eqx.Module):
+class _Accumulators(NamedTuple):
     averages: Averages
     head: PyTree
 
@@ -166,14 +166,14 @@ class AdafacMLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
     ) -> tuple[CellState, PyTree]:
         del value
         matched = match_real(params, grads)
-        context = self.clock(state.step, self.network.layers[0].bias.dtype)
+        context = self.clock(state.count, self.network.layers[0].bias.dtype)
         readings, tensors = [], []
         for leaf, old in zip(matched.leaves, matched.pick(state.tensors), strict=True):
             param, grad = widen(leaf)
             reading = self._averager.read(old.averages, grad)
             readings.append(reading)
             elements = _Elements(old.averages.elements, old.head)
-            operands = _Operands(reading, self.head.prepare(param, state.step))
+            operands = _Operands(reading, self.head.prepare(param, state.count))
             tensors.append(Tensor(param, elements, operands, leaf.path))
         updated = self.backend.network_update(_pointwise(type(self.head)), self.network, context, tensors)
         new = [

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -21,7 +21,7 @@ SHAPE_FEATURES = 3
 OUTPUTS = 5
 
 
-class _State(eqx.Module):
+class _State(NamedTuple):
     momenta: Float[Array, "3 *p"]
     second: Float[Array, "*p"]
 

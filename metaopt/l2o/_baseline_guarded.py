@@ -1,9 +1,8 @@
 """A learned rule that leads as long as it keeps up with a baseline whose curve is known."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +13,7 @@ from .._core._numbers import number
 from .._core._trees import all_finite, match, select, spoiled, trainable
 
 
-class _BaselineGuardedState(eqx.Module):
+class _BaselineGuardedState(NamedTuple):
     """`kept` and `fallback_kept` are those of the step that came to `place` on the baseline's curve, whose smoothed and
     monotone logarithm is `marks`, negated, so that it rises."""
 

@@ -102,7 +102,7 @@ class Celo(AbstractAlgorithm[ScheduledState, PyTree, PyTree]):
         del key
         cells = init_tensors(self.rule.averager.init, params)
         losses = self.progress.init(self.scheduler.dtype)
-        return ScheduledState(cells.step, cells.tensors, losses, self.scheduler.first_memory)
+        return ScheduledState(cells.count, cells.tensors, losses, self.scheduler.first_memory)
 
     def step(
         self, state: ScheduledState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
@@ -118,14 +118,14 @@ class Celo(AbstractAlgorithm[ScheduledState, PyTree, PyTree]):
         context = jnp.zeros(0, self.scheduler.dtype)
         updated = self.backend.network_update(POINTWISE, self.network, context, tensors)
         new = [Averages(elements, r.rows, r.cols) for r, (elements, _) in zip(readings, updated, strict=True)]
-        cells = CellState(state.step, state.tensors)
+        cells = CellState(state.count, state.tensors)
         cells, params = finish(cells, matched, new, [param for _, param in updated])
-        return ScheduledState(cells.step, cells.tensors, losses, memory), params
+        return ScheduledState(cells.count, cells.tensors, losses, memory), params
 
     def _schedule(
         self, state: ScheduledState, value: Scalar | None
     ) -> tuple[Losses, Float[Array, "2 hidden"], Float[Array, ""]]:
-        losses, features = self.progress.observe(state.losses, state.step, value)
+        losses, features = self.progress.observe(state.losses, state.count, value)
         if self.phase == 1:
             return losses, state.memory, jnp.ones((), self.scheduler.dtype)
         return losses, *self.scheduler.alone(state.memory, features)

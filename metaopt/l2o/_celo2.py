@@ -176,7 +176,7 @@ class Celo2(AbstractAlgorithm[CellState, PyTree, PyTree]):
         for index, (leaf, old) in enumerate(zip(matched.leaves, olds, strict=True)):
             if isinstance(old, Moments):
                 assert self.adam is not None  # only then are there moments
-                tensors[index], direction = self.adam.direction(old, widen(leaf)[1], state.step)
+                tensors[index], direction = self.adam.direction(old, widen(leaf)[1], state.count)
                 new[index] = self._moved(leaf, direction, self.adam.log_rate)
         return finish(state, matched, tensors, new)
 

@@ -87,13 +87,13 @@ class CeloAdam(AbstractAlgorithm[ScheduledState, PyTree, PyTree]):
         del key
         cells = init_tensors(lambda p: Moments(jnp.zeros_like(p), jnp.zeros_like(p)), params)
         losses = self.progress.init(self.scheduler.dtype)
-        return ScheduledState(cells.step, cells.tensors, losses, self.scheduler.first_memory)
+        return ScheduledState(cells.count, cells.tensors, losses, self.scheduler.first_memory)
 
     def step(
         self, state: ScheduledState, params: PyTree, grads: PyTree, *, value: Scalar | None = None
     ) -> tuple[ScheduledState, PyTree]:
         matched = match_real(params, grads)
-        losses, features = self.progress.observe(state.losses, state.step, value)
+        losses, features = self.progress.observe(state.losses, state.count, value)
         memory, factor = self.scheduler.alone(state.memory, features)
         rate = factor * jnp.exp(self.log_rate)
         tensors, new = [], []
@@ -103,9 +103,9 @@ class CeloAdam(AbstractAlgorithm[ScheduledState, PyTree, PyTree]):
             fresh_first, fresh_second = complement(self.first_decay, param), complement(self.second_decay, param)
             first = old.first + fresh_first * (grad - old.first)
             second = old.second + fresh_second * (jnp.square(grad) - old.second)
-            root = jnp.sqrt(second * correction(fresh_second, state.step) + 1e-10)
-            step = first * correction(fresh_first, state.step) / (self.epsilon + root)
+            root = jnp.sqrt(second * correction(fresh_second, state.count) + 1e-10)
+            step = first * correction(fresh_first, state.count) / (self.epsilon + root)
             tensors.append(Moments(first, second))
             new.append(param - rate.astype(param.dtype) * step)
-        cells, params = finish(CellState(state.step, state.tensors), matched, tensors, new)
-        return ScheduledState(cells.step, cells.tensors, losses, memory), params
+        cells, params = finish(CellState(state.count, state.tensors), matched, tensors, new)
+        return ScheduledState(cells.count, cells.tensors, losses, memory), params

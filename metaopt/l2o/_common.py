@@ -1,9 +1,8 @@
 """What several cells share."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
@@ -13,10 +12,10 @@ from .._core._numbers import number
 from .._core._trees import Leaf, Matched, compute_dtype, match, trainable
 
 
-class CellState(eqx.Module):
+class CellState(NamedTuple):
     """The state of a cell: the number of steps taken, and one substate per trainable leaf of the parameters."""
 
-    step: Int[Array, ""]
+    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
     tensors: PyTree
 
 
@@ -110,4 +109,4 @@ def finish(
 ) -> tuple[CellState, PyTree]:
     """Put new substates and new parameters (rounded once, to their own dtype) where they belong."""
     rounded = [x.astype(leaf.param.dtype) for x, leaf in zip(new, matched.leaves, strict=True)]
-    return CellState(state.step + 1, matched.put(state.tensors, tensors)), matched.rebuild(rounded)
+    return CellState(state.count + 1, matched.put(state.tensors, tensors)), matched.rebuild(rounded)

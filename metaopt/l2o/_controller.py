@@ -67,7 +67,7 @@ class Controller(AbstractAlgorithm[CellState, PyTree, PyTree]):
         tensors, new = [], []
         for leaf, old in zip(matched.leaves, matched.pick(state.tensors), strict=True):
             param, grad = widen(leaf)
-            new_state, seen = self.head.observe(old, self.head.prepare(param, state.step), grad)
+            new_state, seen = self.head.observe(old, self.head.prepare(param, state.count), grad)
             tensors.append(new_state)
             new.append(self.head.finish(seen, param, (0.0,) * self.head.outputs))
         return finish(state, matched, tensors, new)

@@ -1,6 +1,7 @@
 """Adam with learnable hyperparameters."""
 
-import equinox as eqx
+from typing import NamedTuple
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
@@ -18,7 +19,7 @@ from ._common import (
 )
 
 
-class Moments(eqx.Module):
+class Moments(NamedTuple):
     """Averages of a gradient and of its square."""
 
     first: Float[Array, "*p"]
@@ -74,7 +75,7 @@ class LearnableAdam(AbstractAlgorithm[CellState, PyTree, PyTree]):
         tensors, new = [], []
         for leaf, old in zip(matched.leaves, matched.pick(state.tensors), strict=True):
             param, grad = widen(leaf)
-            moments, direction = self.direction(old, grad, state.step)
+            moments, direction = self.direction(old, grad, state.count)
             tensors.append(moments)
             new.append(param - jnp.exp(self.log_rate.astype(param.dtype)) * direction)
         return finish(state, matched, tensors, new)

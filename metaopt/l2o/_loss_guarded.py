@@ -1,6 +1,6 @@
 """A learned rule that has to win against a hand-designed one."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from .._core._trees import all_finite, match, select, spoiled, trainable
 _FALLBACK_HEAT, _INNER_HEAT, _FALLBACK_ALONE, _INNER_ALONE = range(4)
 
 
-class _LossGuardedState(eqx.Module):
+class _LossGuardedState(NamedTuple):
     """`kept` are the parameters to go back to (in the second heat the end of the first), `level` is their loss."""
 
     inner: PyTree

@@ -1,6 +1,7 @@
 """The coordinatewise LSTM."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from ._recurrent import Recurrent, apply
 from .base import AbstractClock, AbstractHead
 
 
-class _Memory(eqx.Module):
+class _Memory(NamedTuple):
     hidden: Float[Array, "layers 2 units *p"]
     head: PyTree
 
@@ -109,11 +110,11 @@ class LSTM(AbstractAlgorithm[CellState, PyTree, PyTree]):
         del value
         matched = match_real(params, grads)
         dtype = self.network.readout.bias.dtype
-        context = jnp.zeros(0, dtype) if self.clock is None else self.clock(state.step, dtype)
+        context = jnp.zeros(0, dtype) if self.clock is None else self.clock(state.count, dtype)
         tensors = []
         for leaf, old in zip(matched.leaves, matched.pick(state.tensors), strict=True):
             param, grad = widen(leaf)
-            tensors.append(Tensor(param, old, _Operands(grad, self.head.prepare(param, state.step)), leaf.path))
+            tensors.append(Tensor(param, old, _Operands(grad, self.head.prepare(param, state.count)), leaf.path))
         updated = self.backend.elementwise_update(self._update, (self.network, context), tensors)
         return finish(state, matched, [new for new, _ in updated], [param for _, param in updated])
 

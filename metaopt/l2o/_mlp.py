@@ -2,7 +2,7 @@
 
 import functools as ft
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ from ._plain_head import PlainHead
 from .base import AbstractClock, AbstractHead
 
 
-class _Accumulators(eqx.Module):
+class _Accumulators(NamedTuple):
     momenta: Float[Array, "k *p"]
     head: PyTree
 
@@ -133,12 +133,12 @@ class MLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
     ) -> tuple[CellState, PyTree]:
         del value
         matched = match_real(params, grads)
-        context = self.clock(state.step, self.network.layers[0].bias.dtype)
+        context = self.clock(state.count, self.network.layers[0].bias.dtype)
         fresh, tensors = self.momentum_decays, []
         for leaf, old in zip(matched.leaves, matched.pick(state.tensors), strict=True):
             param, grad = widen(leaf)
             operands = _Operands(
-                grad, per_tensor(complement(fresh, param), param.shape), self.head.prepare(param, state.step)
+                grad, per_tensor(complement(fresh, param), param.shape), self.head.prepare(param, state.count)
             )
             tensors.append(Tensor(param, old, operands, leaf.path))
         updated = self.backend.network_update(_pointwise(type(self.head)), self.network, context, tensors)

@@ -1,8 +1,8 @@
 """Adam whose hyperparameters an LSTM moves, per tensor."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
@@ -19,7 +19,7 @@ LOWER = tuple(x / 10 for x in (-18.420680743952367, -10.0, -10.0, -25.3284360229
 UPPER = tuple(x / 10 for x in (6.907755278982137, 0.0, 0.0, 9.210340371976184))
 
 
-class _Tensor(eqx.Module):
+class _Tensor(NamedTuple):
     first: Float[Array, "*p"]
     second: Float[Array, "*p"]
     controls: Float[Array, " 4"]

@@ -76,7 +76,7 @@ class PreconditionedDescent(AbstractAlgorithm[CellState, PyTree, PyTree]):
     ) -> tuple[CellState, PyTree]:
         del value
         matched = match_real(params, grads)
-        index = state.step % self.log_rates.shape[0]
+        index = state.count % self.log_rates.shape[0]
         pairs = [widen(leaf) for leaf in matched.leaves]
         directions = self._directions([grad for _, grad in pairs])
         new = []

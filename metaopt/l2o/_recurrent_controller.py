@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -36,15 +37,15 @@ _CONTROLS = 7
 _ORTHOGONAL_SIZE = 0.4
 
 
-class _Memory(eqx.Module):
+class _Memory(NamedTuple):
     momenta: Float[Array, "3 *p"]
     second: Float[Array, "*p"]
     hidden: Float[Array, "2 units"]
     rate: Float[Array, ""]
 
 
-class _State(eqx.Module):
-    step: Int[Array, ""]
+class _State(NamedTuple):
+    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
     tensors: PyTree
     losses: LossMemory
 
@@ -170,7 +171,7 @@ class RecurrentController(AbstractAlgorithm[_State, PyTree, PyTree]):
             return _Memory(momenta, second, jnp.zeros((2, units), param.dtype), jnp.zeros((), param.dtype))
 
         start = init_tensors(one, params)
-        return _State(start.step, start.tensors, LossMemory.create())
+        return _State(start.count, start.tensors, LossMemory.create())
 
     def step(
         self, state: _State, params: PyTree, grads: PyTree, *, value: Scalar | None = None
@@ -178,24 +179,24 @@ class RecurrentController(AbstractAlgorithm[_State, PyTree, PyTree]):
         matched = match_real(params, grads)
         losses = state.losses.see(value)
         if not matched.leaves:
-            return _State(state.step + 1, state.tensors, losses), params
+            return _State(state.count + 1, state.tensors, losses), params
         memories = matched.pick(state.tensors)
         pairs = [widen(leaf) for leaf in matched.leaves]
         averages = [self._average(old, grad) for old, (_, grad) in zip(memories, pairs, strict=True)]
         directions = [
-            self._directions(momenta, second, grad, state.step)
+            self._directions(momenta, second, grad, state.count)
             for (momenta, second), (_, grad) in zip(averages, pairs, strict=True)
         ]
-        controls, hidden = self._control(state.step, losses, memories, directions, [param for param, _ in pairs])
+        controls, hidden = self._control(state.count, losses, memories, directions, [param for param, _ in pairs])
         tensors, new = [], []
         for i, (old, (momenta, second), (param, _), seen) in enumerate(
             zip(memories, averages, pairs, directions, strict=True)
         ):
             control, units = controls[:, i].astype(param.dtype), hidden[:, :, i].astype(param.dtype)
             tensors.append(_Memory(momenta, second, units, old.rate + 0.1 * jnp.tanh(control[6])))
-            new.append(self._move(param, seen, control, old.rate, state.step))
-        cells, params = finish(CellState(state.step, state.tensors), matched, tensors, new)
-        return _State(cells.step, cells.tensors, losses), params
+            new.append(self._move(param, seen, control, old.rate, state.count))
+        cells, params = finish(CellState(state.count, state.tensors), matched, tensors, new)
+        return _State(cells.count, cells.tensors, losses), params
 
     def _average(self, old: _Memory, grad: Float[Array, "*p"]) -> tuple[Float[Array, "3 *p"], Float[Array, "*p"]]:
         momenta = average(complement(self.momentum_decays, grad), old.momenta, grad)

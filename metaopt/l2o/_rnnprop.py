@@ -1,6 +1,7 @@
 """RNNProp."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -27,7 +28,7 @@ from ._recurrent import Recurrent, apply
 from .base import AbstractClock, AbstractHead
 
 
-class _Memory(eqx.Module):
+class _Memory(NamedTuple):
     first: Float[Array, "*p"]
     second: Float[Array, "*p"]
     hidden: Float[Array, "layers 2 units *p"]
@@ -129,13 +130,13 @@ class RNNProp(AbstractAlgorithm[CellState, PyTree, PyTree]):
         del value
         matched = match_real(params, grads)
         dtype = self.network.readout.bias.dtype
-        context = jnp.zeros(0, dtype) if self.clock is None else self.clock(state.step, dtype)
+        context = jnp.zeros(0, dtype) if self.clock is None else self.clock(state.count, dtype)
         tensors = []
         for leaf, old in zip(matched.leaves, matched.pick(state.tensors), strict=True):
             param, grad = widen(leaf)
             fresh = (complement(self.first_decay, grad), complement(self.second_decay, grad))
-            corrections = (correction(fresh[0], state.step), correction(fresh[1], state.step))
-            operands = _Operands(grad, fresh, corrections, self.head.prepare(param, state.step))
+            corrections = (correction(fresh[0], state.count), correction(fresh[1], state.count))
+            operands = _Operands(grad, fresh, corrections, self.head.prepare(param, state.count))
             tensors.append(Tensor(param, old, operands, leaf.path))
         updated = self.backend.elementwise_update(self._update, (self.reader, self.network, context), tensors)
         return finish(state, matched, [new for new, _ in updated], [param for _, param in updated])

@@ -1,6 +1,6 @@
 """A learned rule that converges where gradient descent does."""
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from .._core._trees import Matched, add_up, all_finite, compute_dtype, global_no
 _LONGEST_STREAK = 20
 
 
-class _SafeguardedState(eqx.Module):
+class _SafeguardedState(NamedTuple):
     """`retreat` is where to go if what stands at the current parameters is not accepted, and `bound` the measure that
     it has to reach."""
 

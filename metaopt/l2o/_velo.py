@@ -1,6 +1,7 @@
 """VeLO."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -22,13 +23,13 @@ from ._scheduler import Scheduler
 RANKS = 5
 
 
-class _Tensor(eqx.Module):
+class _Tensor(NamedTuple):
     averages: Averages
     memory: Float[Array, "2 hidden"]
 
 
-class _State(eqx.Module):
-    step: Int[Array, ""]
+class _State(NamedTuple):
+    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
     tensors: PyTree
     losses: Losses
 
@@ -147,13 +148,13 @@ class VeLO(AbstractAlgorithm[_State, PyTree, PyTree]):
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _State:
         del key
         cells = init_tensors(lambda p: _Tensor(self.rule.averager.init(p), self.scheduler.first_memory), params)
-        return _State(cells.step, cells.tensors, self.progress.init(self.scheduler.dtype))
+        return _State(cells.count, cells.tensors, self.progress.init(self.scheduler.dtype))
 
     def step(
         self, state: _State, params: PyTree, grads: PyTree, *, value: Scalar | None = None
     ) -> tuple[_State, PyTree]:
         matched = match_real(params, grads)
-        losses, progress = self.progress.observe(state.losses, state.step, value)
+        losses, progress = self.progress.observe(state.losses, state.count, value)
         olds = matched.pick(state.tensors)
         wide = [widen(leaf) for leaf in matched.leaves]
         scheduled = self._schedule([param for param, _ in wide], olds, progress)
@@ -166,8 +167,8 @@ class VeLO(AbstractAlgorithm[_State, PyTree, PyTree]):
             ((elements, moved),) = self.backend.network_update(POINTWISE, network, context, [tensor])
             tensors.append(_Tensor(Averages(elements, reading.rows, reading.cols), memory))
             new.append(moved)
-        cells, params = finish(CellState(state.step, state.tensors), matched, tensors, new)
-        return _State(cells.step, cells.tensors, losses), params
+        cells, params = finish(CellState(state.count, state.tensors), matched, tensors, new)
+        return _State(cells.count, cells.tensors, losses), params
 
     def _schedule(
         self, params: Sequence[Array], olds: Sequence[_Tensor], progress: Float[Array, " features"]

@@ -1,6 +1,6 @@
 """Learners that stay near where they began."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree, Scalar
@@ -10,7 +10,7 @@ from .._core._numbers import number
 from .._core._trees import compute_dtype, match, trainable
 
 
-class _DecayToStartState(eqx.Module):
+class _DecayToStartState(NamedTuple):
     inner: PyTree
     start: PyTree
 

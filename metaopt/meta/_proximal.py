@@ -1,6 +1,6 @@
 """Inner problems that stay near where they start."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from .._core._numbers import number
 from .._core._trees import add_up, compute_dtype, match, pulled, trainable
 
 
-class _ProximalState(eqx.Module):
+class _ProximalState(NamedTuple):
     inner: PyTree
     start: PyTree
 

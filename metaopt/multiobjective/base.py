@@ -1,7 +1,7 @@
 """What combiners are, and the signal that they take."""
 
 import abc
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.random as jr
@@ -11,7 +11,7 @@ from .._core import AbstractAlgorithm
 from . import _gramian
 
 
-class CombinerState(eqx.Module):
+class CombinerState(NamedTuple):
     """The state of the inner algorithm, and the key of combiners that draw random numbers."""
 
     inner: PyTree

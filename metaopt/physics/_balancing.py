@@ -1,6 +1,6 @@
 """Rules that weigh the terms of a loss."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -17,7 +17,7 @@ from .base import AbstractBalancing
 Factors = tuple[Float[Array, "..."], ...]
 
 
-class _Averages(eqx.Module):
+class _Averages(NamedTuple):
     weights: Float[Array, " terms"]
 
 
@@ -117,7 +117,7 @@ class NTK(AbstractBalancing):
         return _averaged(state, _inverse_shares(jnp.stack(traces)), self.decay)
 
 
-class _Losses(eqx.Module):
+class _Losses(NamedTuple):
     weights: Float[Array, " terms"]
     first: Float[Array, " terms"]
     last: Float[Array, " terms"]

@@ -1,7 +1,7 @@
 """Gauss-Newton with adaptive damping and a line search: the natural gradient of a physics-informed loss."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -25,7 +25,7 @@ _LATE = 1e-8
 _LEAST = 1e-5
 
 
-class _GaussNewtonState(eqx.Module):
+class _GaussNewtonState(NamedTuple):
     """The damping that adapts, and the largest loss so far."""
 
     damping: Float[Array, ""]

@@ -1,6 +1,6 @@
 """What actions do to an algorithm."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from ._spaces import Box, Discrete
 from .base import AbstractControl
 
 
-class _Scaled(eqx.Module):
+class _Scaled(NamedTuple):
     inner: PyTree
     scale: Float[Array, ""]
 
@@ -94,7 +94,7 @@ class LogRate(_AbstractScaling):
         return _Scaled(state.inner, jnp.exp(action[0]).astype(state.scale.dtype))
 
 
-class _Moving(eqx.Module):
+class _Moving(NamedTuple):
     inner: PyTree
     scale: Float[Array, ""]
     momentum: Float[Array, ""]
@@ -173,7 +173,7 @@ class RateAndMomentum(AbstractControl[_Moving]):
         return jnp.log(state.scale)
 
 
-class _Chosen(eqx.Module):
+class _Chosen(NamedTuple):
     members: tuple[PyTree, ...]
     leader: Int[Array, ""]
 
@@ -223,7 +223,7 @@ class Choice(AbstractControl[_Chosen]):
         return state.leader.astype(jnp.result_type(float))
 
 
-class _Restarted(eqx.Module):
+class _Restarted(NamedTuple):
     inner: PyTree
     restarts: Int[Array, ""]
 

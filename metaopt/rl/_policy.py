@@ -1,6 +1,6 @@
 """A learned policy as an algorithm."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from ._spaces import Actor, Network
 from .base import AbstractControl
 
 
-class _PolicyState(eqx.Module):
+class _PolicyState(NamedTuple):
     control: PyTree
     seen: PyTree
     clock: Int[Array, ""]

@@ -1,5 +1,7 @@
 """Anderson's mixing."""
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
@@ -10,7 +12,7 @@ from ._norms import positive
 from .base import AbstractAccelerator, Matrices, Signal
 
 
-class AndersonState(eqx.Module):
+class AndersonState(NamedTuple):
     """The Fock matrix that was diagonalized last, and pairs of such with those of their densities."""
 
     inputs: Matrices

@@ -1,6 +1,6 @@
 """Smaller steps between the Fock matrices that are diagonalized."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from ._norms import fraction
 from .base import AbstractAccelerator, Matrices, Signal
 
 
-class DampingState(eqx.Module):
+class DampingState(NamedTuple):
     """The Fock matrix that was diagonalized last, and whether there is one yet."""
 
     inner: PyTree

@@ -1,6 +1,6 @@
 """An accelerator that has to earn its place."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from ._norms import positive
 from .base import AbstractAccelerator, Matrices, Signal
 
 
-class GuardedState(eqx.Module):
+class GuardedState(NamedTuple):
     """The smallest residual so far, how long the fallback is in charge yet, and how often it was called."""
 
     inner: PyTree

@@ -1,6 +1,6 @@
 """An accelerator whose moves a small network chooses."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ _MOVES = 6
 _TINY = 1e-14
 
 
-class LearnedState(eqx.Module):
+class LearnedState(NamedTuple):
     """States of the base and of the model, the Fock matrix that was diagonalized last, and what was seen before."""
 
     base: PyTree

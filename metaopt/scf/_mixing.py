@@ -1,5 +1,7 @@
 """Linear mixing of densities."""
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Scalar
@@ -8,7 +10,7 @@ from ._norms import positive
 from .base import AbstractAccelerator, Matrices, Signal
 
 
-class MixingState(eqx.Module):
+class MixingState(NamedTuple):
     """The mixed Fock matrix, and whether there is one yet."""
 
     mixed: Matrices

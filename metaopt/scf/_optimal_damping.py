@@ -1,5 +1,7 @@
 """Mixing of densities by as much as lowers the energy most."""
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Scalar
@@ -8,7 +10,7 @@ from ._norms import fraction
 from .base import AbstractAccelerator, Matrices, Signal
 
 
-class OptimalDampingState(eqx.Module):
+class OptimalDampingState(NamedTuple):
     """The mixed Fock matrix and density, and whether there are any yet."""
 
     fock: Matrices

@@ -1,6 +1,6 @@
 """A fresh start where things get worse."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from ._norms import positive
 from .base import AbstractAccelerator, Matrices, Signal
 
 
-class RestartedState(eqx.Module):
+class RestartedState(NamedTuple):
     """The smallest residual since the last start, and how often there was one."""
 
     inner: PyTree

@@ -1,5 +1,7 @@
 """Newton's method on rotations of orbitals."""
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Scalar
@@ -18,7 +20,7 @@ _POOR, _GOOD = 0.25, 0.75
 _NOISE = 1e-13
 
 
-class SecondOrderState(eqx.Module):
+class SecondOrderState(NamedTuple):
     """Where the last step began, what it promised, how long steps may be, and the Fock builds of its own."""
 
     fock: Matrices

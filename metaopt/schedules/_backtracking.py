@@ -1,6 +1,6 @@
 """Shorter steps from where the loss was still falling."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from ._common import fraction, needed, positive
 from ._polyak import descent
 
 
-class _BacktrackingState(eqx.Module):
+class _BacktrackingState(NamedTuple):
     """Where the loss fell enough last: the state of the inner algorithm there, the loss, what was proposed, by how much
     that lowers the loss to first order, and what is taken of it."""
 

@@ -1,8 +1,7 @@
 """Longer steps while the loss falls fast enough, and shorter ones where it does not."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
@@ -11,7 +10,7 @@ from .._core._numbers import number
 from ._common import Window, count, needed, positive, scaled
 
 
-class _BoldDriverState(eqx.Module):
+class _BoldDriverState(NamedTuple):
     inner: PyTree
     scale: Float[Array, ""]
     previous: Float[Array, ""]

@@ -1,6 +1,6 @@
 """What schedules share: the checks of their numbers, and the scaling of a step."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -48,7 +48,7 @@ def half_cosine(done: Float[Array, ""], final: Float[Array, ""]) -> Float[Array,
     return final + (1 - final) * (1 + jnp.cos(jnp.pi * done)) / 2
 
 
-class Window(eqx.Module):
+class Window(NamedTuple):
     """Losses that are averaged over windows of steps: their sum in the present window, and how many were seen."""
 
     total: Float[Array, ""]

@@ -1,8 +1,7 @@
 """Cosine decay with warm restarts."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
@@ -14,7 +13,7 @@ from ._common import count, fraction, half_cosine, scaled
 _LONGEST = 2**30
 
 
-class _CyclicState(eqx.Module):
+class _CyclicState(NamedTuple):
     """`position` counts the steps of the present cycle, which has `length` of them."""
 
     inner: PyTree

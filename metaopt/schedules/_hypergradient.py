@@ -1,6 +1,6 @@
 """The step size as a parameter that descends, too."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from .._core._trees import add_up, compute_dtype, global_norm, match, trainable
 from ._common import positive, scaled
 
 
-class _HypergradientState(eqx.Module):
+class _HypergradientState(NamedTuple):
     """`direction` is the step that the inner algorithm proposed last."""
 
     inner: PyTree

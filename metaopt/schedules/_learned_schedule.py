@@ -1,6 +1,6 @@
 """A schedule that is meta-learned."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ _TIMES = (0.05, 0.2, 0.5, 0.8)
 _FEATURES = 1 + len(_TIMES) + len(_DECAYS) + 2
 
 
-class _LearnedState(eqx.Module):
+class _LearnedState(NamedTuple):
     """Moving averages of the logarithm of the loss and of the gradient's norm, relative to the first of each."""
 
     inner: PyTree

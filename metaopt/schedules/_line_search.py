@@ -1,7 +1,7 @@
 """Steps as long as the loss along them allows."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -15,7 +15,7 @@ from .._core._trees import match, trainable
 from ._common import fraction, needed, positive
 
 
-class _LineSearchState(eqx.Module):
+class _LineSearchState(NamedTuple):
     inner: PyTree
     search: PyTree
 

@@ -1,6 +1,6 @@
 """One algorithm for losses with noise, another one for losses without."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from .._core._trees import global_norm, select
 from ._common import fraction, needed
 
 
-class _NoiseAwareState(eqx.Module):
+class _NoiseAwareState(NamedTuple):
     """The loss and the norm of the gradient that were seen first, and whether the exact algorithm is followed."""
 
     noisy: PyTree

@@ -1,8 +1,7 @@
 """Smaller steps where the loss has stopped to fall."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
@@ -10,7 +9,7 @@ from .._core import AbstractAlgorithm
 from ._common import Window, count, fraction, needed, positive, scaled
 
 
-class _PlateauState(eqx.Module):
+class _PlateauState(NamedTuple):
     """`bad` windows brought nothing, and `rest` are left of the cooldown."""
 
     inner: PyTree

@@ -1,7 +1,7 @@
 """The abstract schedule."""
 
 import abc
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from .._core import AbstractAlgorithm
 from ._common import scaled
 
 
-class ScheduleState(eqx.Module):
+class ScheduleState(NamedTuple):
     """The state of the inner algorithm, and how many steps were taken."""
 
     inner: PyTree
