@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact, Int, PRNGKeyArray, PyTree, Scalar
 
 from ._algorithm import AbstractAlgorithm
-from ._numbers import number
+from ._numbers import LIMIT, NONNEGATIVE, number
 from ._trees import all_finite, compute_dtype, global_norm, map_arrays, match, select, spoiled
 
 
@@ -29,6 +29,9 @@ class ClipByGlobalNorm(AbstractAlgorithm[PyTree, PyTree, PyTree]):
 
     inner: AbstractAlgorithm[Any, Any, Any]
     max_norm: Float[Array, ""] = eqx.field(converter=number, default=1.0)
+
+    def __check_init__(self) -> None:
+        LIMIT.check(max_norm=self.max_norm)
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> PyTree:
         return self.inner.init(params, key=key)
@@ -64,6 +67,9 @@ class WeightDecay(AbstractAlgorithm[PyTree, PyTree, PyTree]):
 
     inner: AbstractAlgorithm[Any, Any, Any]
     rate: Float[Array, ""] = eqx.field(converter=number, default=1e-4)
+
+    def __check_init__(self) -> None:
+        NONNEGATIVE.check(rate=self.rate)
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> PyTree:
         return self.inner.init(params, key=key)

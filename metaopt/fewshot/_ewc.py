@@ -10,7 +10,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm, Learner
-from .._core._numbers import check_counts, number
+from .._core._numbers import NONNEGATIVE, check_counts, number
 from .._core._trees import add_up, pulled, trainable
 from ..meta import AbstractEstimator, MetaProblem
 
@@ -51,6 +51,9 @@ class EWC(AbstractAlgorithm[_EWCState, PyTree, PyTree]):
     inner: AbstractAlgorithm[Any, Any, Any]
     rate: Float[Array, ""] = eqx.field(converter=number, default=1e-2)
     importance: PyTree[Float[Array, "..."]] | None = None
+
+    def __check_init__(self) -> None:
+        NONNEGATIVE.check(rate=self.rate)
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _EWCState:
         return _EWCState(self.inner.init(params, key=key), trainable(params))

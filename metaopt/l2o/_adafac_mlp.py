@@ -9,6 +9,7 @@ import jax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import COUNT, WHOLE
 from ..backend import AbstractBackend, Feature, Network, Pointwise, Tensor, automatic
 from ._adafactor import Averager, Averages, Elements, Reading, feature_groups, observe
 from ._clocks import TanhClock
@@ -139,6 +140,8 @@ class AdafacMLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
         - `backend`: computes the step; by default what [`metaopt.backend.automatic`][] chooses.
         - `key`: draws the weights; the same weights each time if it is left out.
         """
+        COUNT.check(hidden_size=hidden_size)
+        WHOLE.check(hidden_layers=hidden_layers)
         averager = Averager.create(momentum_decays, second_decay, factored_decays)
         self.momentum_decays = averager.momentum_decays
         self.second_decay = averager.second_decay

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from .._core._numbers import number
+from .._core._numbers import COUNT, POSITIVE, number
 from ..backend import Layer
 from ._clocks import HORIZON_FEATURES, HorizonClock
 from ._common import complement, correction, default_key, log_complement, positive_log
@@ -87,6 +87,8 @@ class AdamHead(AbstractHead):
         - `horizon`: how many steps there will be; the drivers set it.
         - `key`: draws the controller's weights; the same ones each time if it is left out.
         """
+        POSITIVE.check(rate=rate)
+        COUNT.check(hidden_size=hidden_size)
         if len(momentum_decays) != 3:
             raise ValueError(
                 f"`momentum_decays` are a fast, a main and a slow one, but {len(momentum_decays)} were given."

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm, AbstractPlanner
-from .._core._numbers import number
+from .._core._numbers import COUNT, number
 from .._core._trees import all_finite, match, select, spoiled, trainable
 
 
@@ -83,6 +83,7 @@ class BaselineGuarded(AbstractAlgorithm[_BaselineGuardedState, PyTree, PyTree], 
         - `ValueError`: if `curve` has fewer than two entries, or one that is not positive and finite, or a share is not
             in $[0, 1)$.
         """
+        COUNT.check(horizon=horizon)
         losses = np.asarray(curve, float)
         if losses.ndim != 1 or losses.size < 2 or not np.all(np.isfinite(losses) & (losses > 0)):
             raise ValueError(

@@ -8,6 +8,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import COUNT, NONNEGATIVE, WHOLE
 from ..backend import AbstractBackend, Network, automatic
 from ._adafactor import Averager, Averages
 from ._adafactor_rule import OUTPUTS, POINTWISE, AdafactorRule, clipped, inputs
@@ -86,6 +87,9 @@ class Celo(AbstractAlgorithm[ScheduledState, PyTree, PyTree]):
 
         - `ValueError`: if the phase is not 1 or 2, or a number is not possible.
         """
+        NONNEGATIVE.check(direction_scale=direction_scale, magnitude_scale=magnitude_scale)
+        COUNT.check(hidden_size=hidden_size, scheduler_size=scheduler_size)
+        WHOLE.check(hidden_layers=hidden_layers)
         if phase not in (1, 2):
             raise ValueError(f"`phase` must be 1 (without the scheduler) or 2 (with it), but {phase} was given.")
         averager = Averager.create(momentum_decays, second_decay, factored_decays)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import COUNT, DECAY, POSITIVE
 from ._adafactor_rule import clipped
 from ._common import (
     CellState,
@@ -74,6 +75,9 @@ class CeloAdam(AbstractAlgorithm[ScheduledState, PyTree, PyTree]):
         - `horizon`: how many steps there will be.
         - `key`: draws the weights; the same weights each time if it is left out.
         """
+        POSITIVE.check(rate=rate, epsilon=epsilon)
+        DECAY.check(b1=b1, b2=b2)
+        COUNT.check(scheduler_size=scheduler_size)
         if not epsilon > 0:
             raise ValueError(f"`epsilon` must be positive, but {epsilon} was given.")
         self.progress = Progress(horizon)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from .._core import AbstractPlanner
+from .._core._numbers import COUNT
 from ._common import horizon_leaf
 from .base import AbstractClock
 
@@ -43,6 +44,9 @@ class HorizonClock(AbstractClock, AbstractPlanner):
     """
 
     horizon: Int[Array, ""] = eqx.field(converter=horizon_leaf, default=1000)
+
+    def __check_init__(self) -> None:
+        COUNT.check(horizon=self.horizon)
 
     @property
     def size(self) -> int:

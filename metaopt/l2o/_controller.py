@@ -5,6 +5,7 @@ from typing import Literal
 from jaxtyping import PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import COUNT, POSITIVE
 from ._adam_head import AdamHead
 from ._common import CellState, finish, init_tensors, match_real, widen
 
@@ -53,6 +54,8 @@ class Controller(AbstractAlgorithm[CellState, PyTree, PyTree]):
 
         - `ValueError`: for a rate or a size that is not positive.
         """
+        POSITIVE.check(learning_rate=learning_rate)
+        COUNT.check(hidden_size=hidden_size)
         self.head = AdamHead(learning_rate, hidden_size=hidden_size, schedule=schedule, horizon=horizon, key=key)
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> CellState:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import POSITIVE
 from ._common import (
     CellState,
     complement,
@@ -58,6 +59,7 @@ class LearnableAdam(AbstractAlgorithm[CellState, PyTree, PyTree]):
         - `b1`, `b2`: the decays, at least 0 and less than 1.
         - `epsilon`: $e^\\epsilon$, positive.
         """
+        POSITIVE.check(rate=rate, epsilon=epsilon)
         self.log_rate = positive_log(rate, "rate")
         self.first_decay = log_complement(b1, "b1")
         self.second_decay = log_complement(b2, "b2")

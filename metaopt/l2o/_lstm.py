@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import COUNT, POSITIVE
 from ..backend import AbstractBackend, Tensor, Updated, automatic
 from ._common import CellState, default_key, finish, init_tensors, match_real, widen
 from ._linear_head import LinearHead
@@ -84,6 +85,8 @@ class LSTM(AbstractAlgorithm[CellState, PyTree, PyTree]):
         - `backend`: computes the step; by default what [`metaopt.backend.automatic`][] chooses.
         - `key`: draws the weights; the same weights each time if it is left out.
         """
+        COUNT.check(hidden_size=hidden_size, hidden_layers=hidden_layers)
+        POSITIVE.check(scale=scale)
         if not scale > 0:
             raise ValueError(f"`scale` must be positive, but {scale} was given.")
         self.head = LinearHead() if head is None else head

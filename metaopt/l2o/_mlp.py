@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import COUNT, WHOLE
 from ..backend import AbstractBackend, Feature, Network, Pointwise, Tensor, automatic, per_tensor
 from ._clocks import TanhClock
 from ._common import (
@@ -108,6 +109,8 @@ class MLP(AbstractAlgorithm[CellState, PyTree, PyTree]):
         - `backend`: computes the step; by default what [`metaopt.backend.automatic`][] chooses.
         - `key`: draws the weights; the same weights each time if it is left out.
         """
+        COUNT.check(hidden_size=hidden_size)
+        WHOLE.check(hidden_layers=hidden_layers)
         self.head = PlainHead() if head is None else head
         self.clock = TanhClock() if clock is None else clock
         inputs = 2 + len(momentum_decays) + self.head.signal_count + self.clock.size

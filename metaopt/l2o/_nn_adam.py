@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import number
+from .._core._numbers import COUNT, DECAY, NONNEGATIVE, POSITIVE, number
 from ..backend import Layer
 from ._common import CellState, default_key, finish, init_tensors, match_real, widen
 from ._recurrent import LSTMLayer
@@ -112,6 +112,10 @@ class NNAdam(AbstractAlgorithm[CellState, PyTree, PyTree]):
         - `output_scale`: $\\lambda$, how fast the network can move them.
         - `key`: draws the weights; the same weights each time if it is left out.
         """
+        POSITIVE.check(rate=rate, epsilon=epsilon)
+        DECAY.check(b1=b1, b2=b2)
+        NONNEGATIVE.check(output_scale=output_scale)
+        COUNT.check(hidden_size=hidden_size)
         if not (rate > 0 and epsilon > 0 and 0 <= b1 < 1 and 0 <= b2 < 1):
             raise ValueError(
                 "`rate` and `epsilon` must be positive, `b1` and `b2` at least 0 and less than 1, but "

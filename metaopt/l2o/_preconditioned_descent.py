@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import number
+from .._core._numbers import DECAY, POSITIVE, number
 from ._common import CellState, finish, init_tensors, match_real, widen
 
 
@@ -58,6 +58,8 @@ class PreconditionedDescent(AbstractAlgorithm[CellState, PyTree, PyTree]):
 
         - `ValueError`: for a number of steps, a size or a rate that is not positive.
         """
+        POSITIVE.check(learning_rate=learning_rate)
+        DECAY.check(momentum=momentum)
         if steps < 1 or (size is not None and size < 1):
             raise ValueError(f"`steps` and `size` must be at least 1, but {steps} and {size} were given.")
         first, last = learning_rate if isinstance(learning_rate, tuple) else (learning_rate, learning_rate)

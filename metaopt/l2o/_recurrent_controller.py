@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import number
+from .._core._numbers import COUNT, POSITIVE, REAL, WHOLE, number
 from ._adam_head import SHAPE_FEATURES, shape_features
 from ._clocks import HORIZON_FEATURES, HorizonClock
 from ._common import (
@@ -138,6 +138,10 @@ class RecurrentController(AbstractAlgorithm[_State, PyTree, PyTree]):
         - `ValueError`: for a rate or a size that is not positive, a decay or `warmup` outside of $[0, 1)$, or momentum
             decays that are not three.
         """
+        REAL.check(orthogonality=orthogonality)
+        COUNT.check(hidden_size=hidden_size)
+        POSITIVE.check(learning_rate=learning_rate)
+        WHOLE.check(iterations=iterations)
         if len(momentum_decays) != 3:
             raise ValueError(
                 f"`momentum_decays` are a fast, a main and a slow one, but {len(momentum_decays)} were given."

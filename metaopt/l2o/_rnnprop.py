@@ -10,6 +10,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import COUNT, DECAY, POSITIVE
 from ..backend import AbstractBackend, Layer, Tensor, Updated, automatic
 from ._common import (
     CellState,
@@ -96,6 +97,9 @@ class RNNProp(AbstractAlgorithm[CellState, PyTree, PyTree]):
         - `backend`: computes the step; by default what [`metaopt.backend.automatic`][] chooses.
         - `key`: draws the weights; the same weights each time if it is left out.
         """
+        COUNT.check(hidden_size=hidden_size, hidden_layers=hidden_layers)
+        DECAY.check(b1=b1, b2=b2)
+        POSITIVE.check(epsilon=epsilon)
         if not epsilon > 0:
             raise ValueError(f"`epsilon` must be positive, but {epsilon} was given.")
         read, rest = jr.split(default_key(key))

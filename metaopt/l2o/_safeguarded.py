@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import number
+from .._core._numbers import LIMIT, number
 from .._core._trees import Matched, add_up, all_finite, compute_dtype, global_norm, match, select, trainable
 
 
@@ -113,6 +113,7 @@ class Safeguarded(AbstractAlgorithm[_SafeguardedState, PyTree, PyTree]):
         - `ValueError`: if `criterion` is another word, `decrease` is not in $(0, 1]$, `memory` not in $[0, 1)$, or
             `reach` not positive.
         """
+        LIMIT.check(reach=reach)
         if criterion not in ("value", "gradient"):
             raise ValueError(f"`criterion` must be 'value' or 'gradient', but {criterion!r} was given.")
         if decrease is None:

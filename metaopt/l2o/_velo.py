@@ -11,7 +11,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import number
+from .._core._numbers import COUNT, NONNEGATIVE, WHOLE, number
 from ..backend import AbstractBackend, Layer, Network, automatic
 from ._adafactor import Averager, Averages
 from ._adafactor_rule import OUTPUTS, POINTWISE, AdafactorRule, clipped, inputs
@@ -131,6 +131,9 @@ class VeLO(AbstractAlgorithm[_State, PyTree, PyTree]):
 
         - `ValueError`: if the bank is empty, or a number is not possible.
         """
+        NONNEGATIVE.check(direction_scale=direction_scale, magnitude_scale=magnitude_scale, mix_scale=mix_scale)
+        COUNT.check(hidden_size=hidden_size, scheduler_size=scheduler_size, bank_size=bank_size)
+        WHOLE.check(hidden_layers=hidden_layers)
         if bank_size < 1:
             raise ValueError(f"The bank must hold at least 1 network, but `bank_size` is {bank_size}.")
         averager = Averager.create(momentum_decays, second_decay, factored_decays)

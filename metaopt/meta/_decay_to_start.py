@@ -6,7 +6,7 @@ import equinox as eqx
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import number
+from .._core._numbers import NONNEGATIVE, number
 from .._core._trees import compute_dtype, match, trainable
 
 
@@ -42,6 +42,9 @@ class DecayToStart(AbstractAlgorithm[_DecayToStartState, PyTree, PyTree]):
 
     inner: AbstractAlgorithm[Any, Any, Any]
     rate: Float[Array, ""] = eqx.field(converter=number, default=1e-3)
+
+    def __check_init__(self) -> None:
+        NONNEGATIVE.check(rate=self.rate)
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _DecayToStartState:
         return _DecayToStartState(self.inner.init(params, key=key), trainable(params))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import number
+from .._core._numbers import NONNEGATIVE, number
 from .._core._trees import add_up, compute_dtype, match, pulled, trainable
 
 
@@ -43,6 +43,9 @@ class Proximal(AbstractAlgorithm[_ProximalState, PyTree, PyTree]):
 
     inner: AbstractAlgorithm[Any, Any, Any]
     strength: Float[Array, ""] = eqx.field(converter=number, default=1.0)
+
+    def __check_init__(self) -> None:
+        NONNEGATIVE.check(strength=self.strength)
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _ProximalState:
         return _ProximalState(self.inner.init(params, key=key), trainable(params))

@@ -10,7 +10,7 @@ import lineax as lx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
-from .._core._numbers import check_counts, number
+from .._core._numbers import NONNEGATIVE, check_counts, number
 from ..tasks._common import check_choice
 from ._objective import Objective
 from .base import AbstractSolver
@@ -85,6 +85,7 @@ class GaussNewton(AbstractSolver[_GaussNewtonState, PyTree]):
     iterations: int = eqx.field(static=True, default=100)
 
     def __check_init__(self) -> None:
+        NONNEGATIVE.check(damping=self.damping)
         check_counts(halvings=self.halvings, iterations=self.iterations)
         check_choice("method", self.method, Method)
 

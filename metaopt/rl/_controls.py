@@ -8,6 +8,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm, Optax
+from .._core._numbers import LIMIT, POSITIVE, REAL
 from .._core._trees import select
 from ..schedules._common import scaled
 from ._spaces import Box, Discrete
@@ -55,6 +56,8 @@ class RateMultipliers(_AbstractScaling):
     highest: float = eqx.field(static=True, default=1e3)
 
     def __check_init__(self) -> None:
+        POSITIVE.check(factors=self.factors, lowest=self.lowest)
+        LIMIT.check(highest=self.highest)
         if not self.factors or not all(factor > 0 for factor in self.factors):
             raise ValueError(f"`factors` must be positive numbers, at least one, but {self.factors} was given.")
 
@@ -81,6 +84,9 @@ class LogRate(_AbstractScaling):
 
     low: float = eqx.field(static=True, default=-3.0)
     high: float = eqx.field(static=True, default=3.0)
+
+    def __check_init__(self) -> None:
+        REAL.check(low=self.low, high=self.high)
 
     @property
     def space(self) -> Box:
@@ -124,6 +130,8 @@ class RateAndMomentum(AbstractControl[_Moving]):
     hyperparameter: str = eqx.field(static=True, default="b1")
 
     def __check_init__(self) -> None:
+        REAL.check(low=self.low, high=self.high)
+        LIMIT.check(longest=self.longest)
         if not self.longest > 1:
             raise ValueError(f"`longest` must be above 1, but {self.longest} was given.")
 

@@ -8,7 +8,7 @@ import jax.random as jr
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm, AbstractPlanner
-from .._core._numbers import check_counts
+from .._core._numbers import COUNT, check_counts
 from .._core._trees import select
 from ._controls import RateMultipliers
 from ._progress import Progress
@@ -71,6 +71,7 @@ class Policy(AbstractAlgorithm[_PolicyState, PyTree, PyTree], AbstractPlanner):
 
         - `ValueError`: if `decisions` is below 1, or the actor has another number of actions than the control.
         """
+        COUNT.check(horizon=horizon, decisions=decisions)
         check_counts(decisions=decisions)
         self.inner, self.decisions = inner, decisions
         self.control = RateMultipliers() if control is None else control

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
-from .._core._numbers import check_counts
+from .._core._numbers import POSITIVE, check_counts
 from ._history import History, check_history, empty, products
 from ._norms import largest
 from ._surrogate import REACH, modelled
@@ -82,6 +82,7 @@ class LearnedAccelerator(AbstractAccelerator[LearnedState]):
 
         - `ValueError`: for a size below 1, or another share.
         """
+        POSITIVE.check(vectors=vectors)
         check_history(history, least=2)
         check_counts(hidden_size=hidden_size, iterations=iterations)
         if not 0 <= share <= 1:

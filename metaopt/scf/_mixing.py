@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Scalar
 
-from ._norms import positive
+from .._core._numbers import POSITIVE, number
 from .base import AbstractAccelerator, Matrices, Signal
 
 
@@ -40,7 +40,10 @@ class Mixing(AbstractAccelerator[MixingState]):
         ```
     """
 
-    rate: Float[Array, ""] = eqx.field(converter=positive, default=0.5)
+    rate: Float[Array, ""] = eqx.field(converter=number, default=0.5)
+
+    def __check_init__(self) -> None:
+        POSITIVE.check(rate=self.rate)
 
     def init(self, params: Matrices, *, key: PRNGKeyArray | None = None) -> MixingState:
         del key

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import check_counts
+from .._core._numbers import FRACTION, INSIDE, check_counts, number
 from .._core._trees import compute_dtype, match, select, trainable
-from ._common import fraction, needed, positive
+from ._common import needed
 from ._polyak import descent
 
 
@@ -75,9 +75,11 @@ class Backtracking(AbstractAlgorithm[_BacktrackingState, PyTree, PyTree]):
 
         - `ValueError`: if `shrinkage` or `slope` is not between 0 and 1, or `attempts` is below 1.
         """
+        INSIDE.check(shrinkage=shrinkage)
+        FRACTION.check(slope=slope)
         check_counts(attempts=attempts)
         self.inner, self.attempts = inner, attempts
-        self.shrinkage, self.slope = fraction(positive(shrinkage)), fraction(slope)
+        self.shrinkage, self.slope = number(shrinkage), number(slope)
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _BacktrackingState:
         point, dtype = trainable(params), self.slope.dtype

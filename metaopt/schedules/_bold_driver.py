@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import number
-from ._common import Window, count, needed, positive, scaled
+from .._core._numbers import COUNT, GROWTH, LIMIT, NONNEGATIVE, POSITIVE, SHARE, number
+from ._common import Window, count, needed, scaled
 
 
 class _BoldDriverState(NamedTuple):
@@ -76,10 +76,16 @@ class BoldDriver(AbstractAlgorithm[_BoldDriverState, PyTree, Any]):
 
         - `ValueError`: if `frequency` is below 1 or a factor is not positive.
         """
-        self.inner, self.frequency = inner, count("frequency", frequency)
+        COUNT.check(frequency=frequency)
+        NONNEGATIVE.check(threshold=threshold)
+        GROWTH.check(growth=growth)
+        SHARE.check(reduction=reduction)
+        POSITIVE.check(minimum=minimum)
+        LIMIT.check(maximum=maximum)
+        self.inner, self.frequency = inner, count(frequency)
         self.threshold = number(threshold)
-        self.growth, self.reduction = positive(growth), positive(reduction)
-        self.minimum, self.maximum = positive(minimum), positive(maximum)
+        self.growth, self.reduction = number(growth), number(reduction)
+        self.minimum, self.maximum = number(minimum), number(maximum)
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _BoldDriverState:
         dtype = self.growth.dtype

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import COUNT, FRACTION, number
 from .._core._trees import compute_dtype
-from ._common import count, fraction, half_cosine, scaled
+from ._common import count, half_cosine, scaled
 
 
 _LONGEST = 2**30
@@ -64,8 +65,10 @@ class CyclicRestarts(AbstractAlgorithm[_CyclicState, PyTree, Any]):
 
         - `ValueError`: if `period` or `growth` is below 1 or `final_fraction` is not between 0 and 1.
         """
-        self.inner, self.final_fraction = inner, fraction(final_fraction)
-        self.period, self.growth = count("period", period), count("growth", growth)
+        COUNT.check(period=period, growth=growth)
+        FRACTION.check(final_fraction=final_fraction)
+        self.inner, self.final_fraction = inner, number(final_fraction)
+        self.period, self.growth = count(period), count(growth)
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _CyclicState:
         return _CyclicState(self.inner.init(params, key=key), jnp.zeros((), jnp.int32), jnp.copy(self.period))

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import POSITIVE, number
 from .._core._trees import add_up, compute_dtype, global_norm, match, trainable
-from ._common import positive, scaled
+from ._common import scaled
 
 
 class _HypergradientState(NamedTuple):
@@ -68,8 +69,9 @@ class Hypergradient(AbstractAlgorithm[_HypergradientState, PyTree, PyTree]):
 
         - `ValueError`: if `rate` or `minimum` is not positive.
         """
+        POSITIVE.check(rate=rate, minimum=minimum)
         self.inner, self.multiplicative = inner, multiplicative
-        self.rate, self.minimum = positive(rate), positive(minimum)
+        self.rate, self.minimum = number(rate), number(minimum)
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _HypergradientState:
         zeros = trainable(params)

@@ -8,6 +8,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm, AbstractPlanner
+from .._core._numbers import COUNT
 from .._core._trees import global_norm
 from ._common import count, needed, scaled
 
@@ -65,8 +66,8 @@ class LearnedSchedule(AbstractAlgorithm[_LearnedState, PyTree, PyTree], Abstract
 
         - `ValueError`: if `hidden_size` or `horizon` is below 1.
         """
-        count("hidden_size", hidden_size)
-        self.inner, self.horizon = inner, count("horizon", horizon)
+        COUNT.check(horizon=horizon, hidden_size=hidden_size)
+        self.inner, self.horizon = inner, count(horizon)
         self.hidden = eqx.nn.Linear(_FEATURES, hidden_size, key=jr.key(0) if key is None else key)
         zero = eqx.nn.Linear(hidden_size, 1, key=jr.key(0))
         self.output = eqx.tree_at(lambda x: (x.weight, x.bias), zero, replace_fn=jnp.zeros_like)

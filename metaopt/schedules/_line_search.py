@@ -10,9 +10,9 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import check_counts
+from .._core._numbers import FRACTION, INSIDE, check_counts, number
 from .._core._trees import match, trainable
-from ._common import fraction, needed, positive
+from ._common import needed
 
 
 class _LineSearchState(NamedTuple):
@@ -70,9 +70,11 @@ class LineSearch(AbstractAlgorithm[_LineSearchState, PyTree, PyTree]):
 
         - `ValueError`: if `shrinkage` or `slope` is not between 0 and 1, or `attempts` is below 1.
         """
+        INSIDE.check(shrinkage=shrinkage)
+        FRACTION.check(slope=slope)
         check_counts(attempts=attempts)
         self.inner, self.objective, self.attempts = inner, objective, attempts
-        self.shrinkage, self.slope = fraction(positive(shrinkage)), fraction(slope)
+        self.shrinkage, self.slope = number(shrinkage), number(slope)
 
     def _search(self) -> optax.GradientTransformationExtraArgs:
         return optax.scale_by_backtracking_linesearch(

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, ScalarLike
 
 from .._core import AbstractAlgorithm, AbstractPlanner
-from ._common import count, fraction, warmup
+from .._core._numbers import COUNT, FRACTION, number
+from ._common import count, warmup
 from .base import AbstractSchedule
 
 
@@ -63,11 +64,13 @@ class Linear(AbstractSchedule, AbstractPlanner):
 
         - `ValueError`: if `horizon` is below 1 or a fraction is not between 0 and 1.
         """
+        COUNT.check(horizon=horizon)
+        FRACTION.check(final_fraction=final_fraction, warmup_fraction=warmup_fraction, decay_fraction=decay_fraction)
         self.inner = inner
-        self.horizon = count("horizon", horizon)
-        self.final_fraction = fraction(final_fraction)
-        self.warmup_fraction = fraction(warmup_fraction)
-        self.decay_fraction = fraction(decay_fraction)
+        self.horizon = count(horizon)
+        self.final_fraction = number(final_fraction)
+        self.warmup_fraction = number(warmup_fraction)
+        self.decay_fraction = number(decay_fraction)
 
     def factor(self, clock: Int[Array, ""]) -> Float[Array, ""]:
         rise, _ = warmup(clock, self.horizon, self.warmup_fraction)

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import check_counts
+from .._core._numbers import COUNT, FRACTION, check_counts, number
 from .._core._trees import global_norm, select
-from ._common import fraction, needed
+from ._common import needed
 
 
 class _NoiseAwareState(NamedTuple):
@@ -58,8 +58,10 @@ class NoiseAware(AbstractAlgorithm[_NoiseAwareState, PyTree, PyTree]):
 
         - `ValueError`: if `trial` is below 1, or `share` is not between 0 and 1.
         """
+        COUNT.check(trial=trial)
+        FRACTION.check(share=share)
         check_counts(trial=trial)
-        self.noisy, self.exact, self.trial, self.share = noisy, exact, trial, fraction(share)
+        self.noisy, self.exact, self.trial, self.share = noisy, exact, trial, number(share)
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _NoiseAwareState:
         return _NoiseAwareState(
