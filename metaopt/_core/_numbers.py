@@ -56,7 +56,10 @@ class Range(NamedTuple):
         for name, value in given.items():
             number = _known(value)
             if number is not None and not self._holds(number):
-                raise ValueError(f"`{name}` must be {self.text}, but {_shown(value)} was given.")
+                # Where infinity alone is the matter, the rest of the range is no help.
+                endless = np.any(np.isinf(number)) and self._holds(number[~np.isinf(number)])
+                wanted = "finite" if endless and np.all(number > self.low) else self.text
+                raise ValueError(f"`{name}` must be {wanted}, but {_shown(value)} was given.")
 
     def _holds(self, x: np.ndarray) -> bool:
         above = x > self.low if self.open_low else x >= self.low
@@ -64,14 +67,14 @@ class Range(NamedTuple):
         return bool(np.all(above & below) and (not self.whole or np.all(x == np.round(x))))
 
 
-POSITIVE = Range("positive and finite", 0, open_low=True, open_high=True)
+POSITIVE = Range("positive", 0, open_low=True, open_high=True)
 LIMIT = Range("positive (`inf` for no limit)", 0, open_low=True)
-NONNEGATIVE = Range("at least 0 and finite", 0, open_high=True)
+NONNEGATIVE = Range("at least 0", 0, open_high=True)
 FRACTION = Range("between 0 and 1", 0, 1)
 DECAY = Range("at least 0 and less than 1", 0, 1, open_high=True)
 SHARE = Range("positive and at most 1", 0, 1, open_low=True)
 INSIDE = Range("between 0 and 1, both excluded", 0, 1, open_low=True, open_high=True)
-GROWTH = Range("at least 1 and finite", 1, open_high=True)
+GROWTH = Range("at least 1", 1, open_high=True)
 REAL = Range("a finite number", open_low=True, open_high=True)
 COUNT = Range("a whole number of at least 1", 1, open_high=True, whole=True)
 WHOLE = Range("a whole number of at least 0", 0, open_high=True, whole=True)

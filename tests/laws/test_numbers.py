@@ -161,3 +161,10 @@ def test_ranges() -> None:
             wanted.check(**{name: bad})
     with pytest.raises(ValueError, match="`steps` must be at least 1, but -3 was given"):
         check_counts(steps=-3)
+
+
+def test_infinity_is_said_to_be_the_matter() -> None:
+    with pytest.raises(ValueError, match="`rate` must be finite, but inf was given"):
+        POSITIVE.check(rate=math.inf)
+    with pytest.raises(ValueError, match="`rate` must be positive, but -inf was given"):
+        POSITIVE.check(rate=-math.inf)
