@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from . import _core
 from ._core import AbstractAlgorithm, AbstractTask, AbstractTaskFamily, Learner, Mixture, Optax, from_optax
 from ._core._entry_points import BACKENDS, offered
+from ._core._numbers import DECAY, NONNEGATIVE
 from ._core._save import load_made
 from .meta.base import AbstractEstimator, AbstractHorizon, AbstractObjective
 from .spec import Registry, SpecError, build as _build
@@ -23,21 +24,28 @@ T = TypeVar("T")
 
 def sgd(learning_rate: float = 0.1) -> Optax:
     """Gradient descent."""
+    NONNEGATIVE.check(learning_rate=learning_rate)
     return from_optax(optax.sgd, learning_rate=learning_rate)
 
 
 def momentum(learning_rate: float = 0.1, decay: float = 0.9, nesterov: bool = False) -> Optax:
     """Gradient descent with heavy-ball or Nesterov momentum."""
+    NONNEGATIVE.check(learning_rate=learning_rate)
+    DECAY.check(decay=decay)
     return from_optax(optax.sgd, learning_rate=learning_rate, momentum=decay, nesterov=nesterov)
 
 
 def adam(learning_rate: float = 1e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Optax:
     """Adam (Kingma and Ba, 2015)."""
+    NONNEGATIVE.check(learning_rate=learning_rate, eps=eps)
+    DECAY.check(b1=b1, b2=b2)
     return from_optax(optax.adam, learning_rate=learning_rate, b1=b1, b2=b2, eps=eps)
 
 
 def adamw(learning_rate: float = 1e-3, b1: float = 0.9, b2: float = 0.999, weight_decay: float = 1e-4) -> Optax:
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
+    NONNEGATIVE.check(learning_rate=learning_rate, weight_decay=weight_decay)
+    DECAY.check(b1=b1, b2=b2)
     return from_optax(optax.adamw, learning_rate=learning_rate, b1=b1, b2=b2, weight_decay=weight_decay)
 
 

@@ -193,6 +193,8 @@ def to_optax(
         )
 
     def init(params: Any) -> Any:
+        if _is_placeholder(params):
+            return _mirrors(algorithm, params, key)
         return algorithm.init(params, key=key)
 
     def update(
@@ -226,3 +228,26 @@ def _difference(old: Any, new: Any) -> Any:
     if eqx.is_array(old):
         return None if jnp.issubdtype(old.dtype, jax.dtypes.extended) else jnp.zeros_like(old)
     return type(old)(0) if type(old) in (int, float, complex) else None
+
+
+def _is_placeholder(params: PyTree) -> bool:
+    # `optax.tree.map_params` asks `init` with a private node that has no leaves.
+    return type(params).__module__.startswith("optax.") and not jtu.tree_leaves(params)
+
+
+def _mirrors(algorithm: AbstractAlgorithm[Any, Any, Any], placeholder: PyTree, key: PRNGKeyArray | None) -> PyTree:
+    """A state with the placeholder where it mirrors the parameters: has one array of their shape for each of them.
+
+    Where it has more for each parameter, a word stands for all of it, so that nobody takes it for parameters.
+    """
+    parameter = jax.ShapeDtypeStruct((2, 3), jnp.float32)
+    state = algorithm.init(placeholder, key=key)
+    probed = eqx.filter_eval_shape(lambda params: algorithm.init(params, key=key), parameter)
+
+    def one(node: Any, seen: Any) -> Any:
+        if not isinstance(node, type(placeholder)):
+            return node
+        mirrors = isinstance(seen, jax.ShapeDtypeStruct) and seen.shape == parameter.shape
+        return node if mirrors else "memory of each parameter"
+
+    return jtu.tree_map(one, state, probed, is_leaf=lambda node: isinstance(node, type(placeholder)))

@@ -1,6 +1,6 @@
 """Behavior added by wrapping an inner algorithm."""
 
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Inexact, Int, PRNGKeyArray, PyTree, Scalar
 
 from ._algorithm import AbstractAlgorithm
-from ._numbers import number
+from ._numbers import LIMIT, NONNEGATIVE, number
 from ._trees import compute_dtype, global_norm, largest, map_arrays, match, select, spoiled
 
 
@@ -33,6 +33,9 @@ class ClipByGlobalNorm(AbstractAlgorithm[Any, Any, Any]):
 
     inner: AbstractAlgorithm[Any, Any, Any]
     max_norm: Float[Array, ""] = eqx.field(converter=number, default=1.0)
+
+    def __check_init__(self) -> None:
+        LIMIT.check(max_norm=self.max_norm)
 
     def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> Any:
         return self.inner.init(params, key=key)
@@ -67,6 +70,9 @@ class WeightDecay(AbstractAlgorithm[Any, Any, Any]):
     inner: AbstractAlgorithm[Any, Any, Any]
     rate: Float[Array, ""] = eqx.field(converter=number, default=1e-4)
 
+    def __check_init__(self) -> None:
+        NONNEGATIVE.check(rate=self.rate)
+
     def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> Any:
         return self.inner.init(params, key=key)
 
@@ -82,7 +88,7 @@ class WeightDecay(AbstractAlgorithm[Any, Any, Any]):
         return state, matched.put(new, [decay(proposed, leaf.param) for proposed, leaf in pairs])
 
 
-class _SkipState(eqx.Module):
+class _SkipState(NamedTuple):
     """How many steps were left out, how many of them for their size alone, and the sizes of what was taken."""
 
     inner: PyTree

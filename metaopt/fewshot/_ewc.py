@@ -1,6 +1,6 @@
 """Parameters that are held near where they began, each as much as it matters."""
 
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -10,7 +10,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm, Learner
-from .._core._numbers import check_counts, number
+from .._core._numbers import NONNEGATIVE, check_counts, number
 from .._core._trees import add_up, pulled, trainable
 from ..meta import AbstractEstimator, MetaProblem
 
@@ -18,7 +18,7 @@ from ..meta import AbstractEstimator, MetaProblem
 P = TypeVar("P")
 
 
-class _EWCState(eqx.Module):
+class _EWCState(NamedTuple):
     inner: PyTree
     anchor: PyTree
 
@@ -54,6 +54,9 @@ class EWC(AbstractAlgorithm[_EWCState, Any, Any]):
     inner: AbstractAlgorithm[Any, Any, Any]
     rate: Float[Array, ""] = eqx.field(converter=number, default=1e-2)
     importance: PyTree[Float[Array, "..."]] | None = None
+
+    def __check_init__(self) -> None:
+        NONNEGATIVE.check(rate=self.rate)
 
     def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _EWCState:
         return _EWCState(self.inner.init(params, key=key), trainable(params))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .._core._numbers import number, usual_promotion
+from .._core._numbers import NONNEGATIVE, number, usual_promotion
 from ..tasks._common import check_choice
 from ._predictor import AbstractPredictor, Weights
 
@@ -51,6 +51,7 @@ class GaussianProcess(AbstractPredictor):
     kernel: Kernel = eqx.field(static=True, default="matern")
 
     def __check_init__(self) -> None:
+        NONNEGATIVE.check(noise=self.noise)
         check_choice("kernel", self.kernel, Kernel)
 
     def weigh(

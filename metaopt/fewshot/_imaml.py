@@ -6,7 +6,7 @@ import equinox as eqx
 from jaxtyping import PRNGKeyArray
 
 from .._core import AbstractAlgorithm, AbstractTaskFamily, Learner
-from .._core._numbers import check_counts
+from .._core._numbers import POSITIVE, check_counts
 from ..meta import Implicit, Proximal
 from ._common import after_adaptation, descent, draw_initial
 from .base import AbstractMethod, Setup
@@ -55,6 +55,7 @@ class IMAML(AbstractMethod):
     batch_size: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
+        POSITIVE.check(strength=self.strength, tolerance=self.tolerance)
         check_counts(steps=self.steps, tasks=self.tasks, batch_size=self.batch_size)
         Implicit(self.tolerance, self.max_steps)
         if not self.strength > 0:

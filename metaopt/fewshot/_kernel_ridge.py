@@ -6,7 +6,7 @@ import jax.scipy.linalg as jsl
 from jaxtyping import Array, Bool, Float
 
 from .._core._kernels import correlations
-from .._core._numbers import number
+from .._core._numbers import NONNEGATIVE, number
 from ._predictor import AbstractPredictor, Weights
 
 
@@ -36,6 +36,9 @@ class KernelRidge(AbstractPredictor):
     """
 
     ridge: Float[Array, ""] = eqx.field(converter=number, default=1e-5)
+
+    def __check_init__(self) -> None:
+        NONNEGATIVE.check(ridge=self.ridge)
 
     def weigh(
         self, features: Float[Array, "capacity d"], filled: Bool[Array, " capacity"], query: Float[Array, " d"]

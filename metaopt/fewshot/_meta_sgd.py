@@ -6,7 +6,7 @@ import equinox as eqx
 from jaxtyping import PRNGKeyArray
 
 from .._core import AbstractTaskFamily, Learner
-from .._core._numbers import check_counts
+from .._core._numbers import POSITIVE, check_counts
 from ..meta import Unrolled
 from ._common import after_adaptation, draw_initial
 from ._per_parameter_sgd import PerParameterSGD
@@ -49,6 +49,7 @@ class MetaSGD(AbstractMethod):
     batch_size: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
+        POSITIVE.check(rate=self.rate)
         check_counts(steps=self.steps, tasks=self.tasks, batch_size=self.batch_size)
         if not self.rate > 0:
             raise ValueError(f"`rate` must be positive, but {self.rate} was given.")

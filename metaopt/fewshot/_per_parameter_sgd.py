@@ -8,6 +8,7 @@ import jax.tree_util as jtu
 from jaxtyping import PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import REAL
 from .._core._trees import compute_dtype, is_none, match, trainable
 
 
@@ -40,6 +41,9 @@ class PerParameterSGD(AbstractAlgorithm[None, Any, Any]):
     """
 
     rates: float | PyTree = eqx.field(converter=_rates, default=0.01)
+
+    def __check_init__(self) -> None:
+        REAL.check(rates=self.rates)
 
     @staticmethod
     def like(params: PyTree, rate: float = 0.01) -> "PerParameterSGD":

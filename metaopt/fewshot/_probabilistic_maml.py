@@ -8,7 +8,7 @@ import jax.tree_util as jtu
 from jaxtyping import PRNGKeyArray
 
 from .._core import AbstractAlgorithm, AbstractTaskFamily, Learner
-from .._core._numbers import check_counts, number
+from .._core._numbers import POSITIVE, check_counts, number
 from ..meta import Unrolled
 from ._common import after_adaptation, descent, draw_initial
 from ._ensemble import EnsembleFamily, GaussianStart, Mixing
@@ -68,6 +68,7 @@ class ProbabilisticMAML(AbstractMethod):
     batch_size: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
+        POSITIVE.check(scale=self.scale, noise=self.noise)
         check_counts(steps=self.steps, tasks=self.tasks, members=self.members, batch_size=self.batch_size)
         for name, value in (("scale", self.scale), ("noise", self.noise)):
             if not value > 0:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._core import AbstractStart, AbstractTask, AbstractTaskFamily, Learner
-from .._core._numbers import check_counts, number
+from .._core._numbers import POSITIVE, check_counts, number
 from ..meta import Unrolled
 from ..tasks import FewShotTask
 from ._common import after_adaptation, draw_initial
@@ -95,6 +95,7 @@ class ProtoMAML(AbstractMethod):
     batch_size: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
+        POSITIVE.check(rate=self.rate, scale=self.scale)
         check_counts(steps=self.steps, tasks=self.tasks, batch_size=self.batch_size)
         for name, value in (("rate", self.rate), ("scale", self.scale)):
             if not value > 0:

@@ -6,7 +6,7 @@ import equinox as eqx
 from jaxtyping import PRNGKeyArray
 
 from .._core import AbstractAlgorithm, AbstractTaskFamily, Learner
-from .._core._numbers import check_counts
+from .._core._numbers import NONNEGATIVE, check_counts
 from ..meta import ConstantHorizon, MeanLoss, MetaProblem, Unrolled
 from ._common import draw_initial
 from ._per_parameter_sgd import PerParameterSGD
@@ -47,6 +47,7 @@ class TrajectoryMeta(AbstractMethod):
     batch_size: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
+        NONNEGATIVE.check(regularization=self.regularization)
         check_counts(length=self.length, tasks=self.tasks, batch_size=self.batch_size)
         if self.regularization < 0:
             raise ValueError(f"`regularization` must not be negative, but {self.regularization} was given.")

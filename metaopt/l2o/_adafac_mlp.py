@@ -2,13 +2,14 @@
 
 import functools as ft
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import COUNT, WHOLE
 from ..backend import AbstractBackend, Feature, Network, Pointwise, Tensor, automatic
 from ._adafactor import Averager, Averages, Elements, Reading, feature_groups, observe
 from ._clocks import TanhClock
@@ -30,7 +31,7 @@ from .base import AbstractClock, AbstractHead
 P = TypeVar("P")
 
 
-class _Accumulators(eqx.Module):
+class _Accumulators(NamedTuple):
     averages: Averages
     head: PyTree
 
@@ -145,6 +146,8 @@ class AdafacMLP(AbstractAlgorithm[CellState, Any, Any]):
         - `backend`: computes the step; by default what [`metaopt.backend.automatic`][] chooses.
         - `key`: draws the weights; the same weights each time if it is left out.
         """
+        COUNT.check(hidden_size=hidden_size)
+        WHOLE.check(hidden_layers=hidden_layers)
         averager = Averager.create(momentum_decays, second_decay, factored_decays)
         self.momentum_decays = averager.momentum_decays
         self.second_decay = averager.second_decay
@@ -170,7 +173,7 @@ class AdafacMLP(AbstractAlgorithm[CellState, Any, Any]):
     def step(self, state: CellState, params: P, grads: Any, *, value: Scalar | None = None) -> tuple[CellState, P]:
         del value
         matched = match_real(params, grads)
-        context = self.clock(state.step, self.network.layers[0].bias.dtype)
+        context = self.clock(state.count, self.network.layers[0].bias.dtype)
         moves = moving(state, matched)
         readings, tensors = [], []
         for leaf, move, old in zip(matched.leaves, moves, matched.pick(state.tensors), strict=True):
@@ -178,7 +181,7 @@ class AdafacMLP(AbstractAlgorithm[CellState, Any, Any]):
             reading = self._averager.read(old.averages, grad)
             readings.append(reading)
             elements = _Elements(old.averages.elements, old.head)
-            operands = _Operands(reading, self.head.prepare(param, state.step))
+            operands = _Operands(reading, self.head.prepare(param, state.count))
             tensors.append(Tensor(param, elements, HeldOperands(operands, move.astype(param.dtype)), leaf.path))
         updated = self.backend.network_update(held(_pointwise(type(self.head))), self.network, context, tensors)
         new = [

@@ -13,14 +13,14 @@ from ..backend import Feature, per_tensor
 from ._common import average, complement, log_complement
 
 
-class Elements(eqx.Module):
+class Elements(NamedTuple):
     """What is remembered of each element."""
 
     momenta: Float[Array, "k *p"]
     second: Float[Array, "*p"]
 
 
-class Averages(eqx.Module):
+class Averages(NamedTuple):
     """Averages of one tensor. The factored ones keep the axis that they are a mean over, with size 1; a tensor of
     less than two axes has the whole second moment in `rows`."""
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -11,7 +11,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from .._core._algorithm import ASSUMED_HORIZON
-from .._core._numbers import number
+from .._core._numbers import COUNT, POSITIVE, number
 from ..backend import Layer
 from ._clocks import HORIZON_FEATURES, HorizonClock
 from ._common import complement, correction, default_key, log_complement, positive_log
@@ -22,7 +22,7 @@ SHAPE_FEATURES = 3
 OUTPUTS = 5
 
 
-class _State(eqx.Module):
+class _State(NamedTuple):
     momenta: Float[Array, "3 *p"]
     second: Float[Array, "*p"]
 
@@ -88,6 +88,8 @@ class AdamHead(AbstractHead):
         - `horizon`: how many steps there will be; the drivers set it.
         - `key`: draws the controller's weights; the same ones each time if it is left out.
         """
+        POSITIVE.check(rate=rate)
+        COUNT.check(hidden_size=hidden_size)
         if len(momentum_decays) != 3:
             raise ValueError(
                 f"`momentum_decays` are a fast, a main and a slow one, but {len(momentum_decays)} were given."

@@ -1,9 +1,8 @@
 """A learned rule that leads as long as it keeps up with a baseline whose curve is known."""
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,14 +10,14 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Scalar, Sca
 
 from .._core import AbstractAlgorithm, AbstractPlanner
 from .._core._algorithm import horizon_leaf
-from .._core._numbers import number
+from .._core._numbers import COUNT, number
 from .._core._trees import all_finite, match, select, spoiled, trainable
 
 
 P = TypeVar("P")
 
 
-class _BaselineGuardedState(eqx.Module):
+class _BaselineGuardedState(NamedTuple):
     """`kept` and `fallback_kept` are those of the step that came to `place` on the baseline's curve, whose smoothed and
     monotone logarithm is `marks`, negated, so that it rises."""
 
@@ -90,6 +89,7 @@ class BaselineGuarded(AbstractAlgorithm[_BaselineGuardedState, Any, Any], Abstra
         - `ValueError`: if `curve` has fewer than two entries, or one that is not positive and finite, or a share is not
             in $[0, 1)$.
         """
+        COUNT.check(horizon=horizon)
         losses = np.asarray(curve, float)
         if losses.ndim != 1 or losses.size < 2 or not np.all(np.isfinite(losses) & (losses > 0)):
             raise ValueError(

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from .._core import AbstractAlgorithm, AbstractLossReader
 from .._core._algorithm import ASSUMED_HORIZON
+from .._core._numbers import COUNT, NONNEGATIVE, WHOLE
 from ..backend import AbstractBackend, Network, automatic
 from ._adafactor import Averager, Averages
 from ._adafactor_rule import OUTPUTS, POINTWISE, AdafactorRule, clipped, inputs
@@ -91,6 +92,9 @@ class Celo(AbstractAlgorithm[ScheduledState, Any, Any], AbstractLossReader):
 
         - `ValueError`: if the phase is not 1 or 2, or a number is not possible.
         """
+        NONNEGATIVE.check(direction_scale=direction_scale, magnitude_scale=magnitude_scale)
+        COUNT.check(hidden_size=hidden_size, scheduler_size=scheduler_size)
+        WHOLE.check(hidden_layers=hidden_layers)
         if phase not in (1, 2):
             raise ValueError(f"`phase` must be 1 (without the scheduler) or 2 (with it), but {phase} was given.")
         averager = Averager.create(momentum_decays, second_decay, factored_decays)
@@ -111,14 +115,14 @@ class Celo(AbstractAlgorithm[ScheduledState, Any, Any], AbstractLossReader):
         del key
         cells = init_tensors(self.rule.averager.init, params)
         losses = self.progress.init(self.scheduler.dtype)
-        return ScheduledState(cells.step, cells.tensors, cells.started, losses, self.scheduler.first_memory)
+        return ScheduledState(cells.count, cells.tensors, cells.started, losses, self.scheduler.first_memory)
 
     def step(
         self, state: ScheduledState, params: P, grads: Any, *, value: Scalar | None = None
     ) -> tuple[ScheduledState, P]:
         matched = match_real(params, grads)
         losses, memory, rate = self._schedule(state, value)
-        cells = CellState(state.step, state.tensors, state.started)
+        cells = CellState(state.count, state.tensors, state.started)
         moves = moving(cells, matched)
         readings, tensors = [], []
         for leaf, move, old in zip(matched.leaves, moves, matched.pick(state.tensors), strict=True):
@@ -130,12 +134,12 @@ class Celo(AbstractAlgorithm[ScheduledState, Any, Any], AbstractLossReader):
         updated = self.backend.network_update(POINTWISE, self.network, context, tensors)
         new = [Averages(elements, r.rows, r.cols) for r, (elements, _) in zip(readings, updated, strict=True)]
         cells, params = finish(cells, matched, moves, new, [param for _, param in updated], done=True)
-        return ScheduledState(cells.step, cells.tensors, cells.started, losses, memory), params
+        return ScheduledState(cells.count, cells.tensors, cells.started, losses, memory), params
 
     def _schedule(
         self, state: ScheduledState, value: Scalar | None
     ) -> tuple[Losses, Float[Array, "2 hidden"], Float[Array, ""]]:
-        losses, features = self.progress.observe(state.losses, state.step, value)
+        losses, features = self.progress.observe(state.losses, state.count, value)
         if self.phase == 1:
             return losses, state.memory, jnp.ones((), self.scheduler.dtype)
         return losses, *self.scheduler.alone(state.memory, features)

@@ -10,7 +10,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import number
+from .._core._numbers import COUNT, NONNEGATIVE, POSITIVE, WHOLE, number
 from .._core._trees import Leaf, compute_dtype, trainable
 from ..backend import EPSILON, AbstractBackend, Feature, Layer, Network, Pointwise, Tensor, Updated, automatic
 from ._adafactor import Averager, Averages, Elements, Reading, feature_groups, observe
@@ -135,6 +135,10 @@ class Celo2(AbstractAlgorithm[CellState, Any, Any]):
 
         - `ValueError`: if `adam_pattern` is no regular expression, or a number is not possible.
         """
+        POSITIVE.check(rate=rate, adam_scale=adam_scale)
+        NONNEGATIVE.check(weight_decay=weight_decay)
+        COUNT.check(hidden_size=hidden_size)
+        WHOLE.check(hidden_layers=hidden_layers)
         if not weight_decay >= 0:
             raise ValueError(f"`weight_decay` must be at least 0, but {weight_decay} was given.")
         try:
@@ -179,7 +183,7 @@ class Celo2(AbstractAlgorithm[CellState, Any, Any]):
         for index, (leaf, old) in enumerate(zip(matched.leaves, olds, strict=True)):
             if isinstance(old, Moments):
                 assert self.adam is not None  # only then are there moments
-                tensors[index], direction = self.adam.direction(old, widen(leaf)[1], state.step)
+                tensors[index], direction = self.adam.direction(old, widen(leaf)[1], state.count)
                 new[index] = self._moved(leaf, direction, self.adam.log_rate)
         return finish(state, matched, moving(state, matched), tensors, new)
 

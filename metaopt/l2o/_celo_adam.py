@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from .._core import AbstractAlgorithm, AbstractLossReader
 from .._core._algorithm import ASSUMED_HORIZON
+from .._core._numbers import COUNT, DECAY, POSITIVE
 from ._adafactor_rule import clipped
 from ._common import (
     CellState,
@@ -81,6 +82,9 @@ class CeloAdam(AbstractAlgorithm[ScheduledState, Any, Any], AbstractLossReader):
         - `horizon`: how many steps there will be.
         - `key`: draws the weights; the same weights each time if it is left out.
         """
+        POSITIVE.check(rate=rate, epsilon=epsilon)
+        DECAY.check(b1=b1, b2=b2)
+        COUNT.check(scheduler_size=scheduler_size)
         if not epsilon > 0:
             raise ValueError(f"`epsilon` must be positive, but {epsilon} was given.")
         self.progress = Progress(horizon)
@@ -98,13 +102,13 @@ class CeloAdam(AbstractAlgorithm[ScheduledState, Any, Any], AbstractLossReader):
         del key
         cells = init_tensors(lambda p: Moments(jnp.zeros_like(p), jnp.zeros_like(p)), params)
         losses = self.progress.init(self.scheduler.dtype)
-        return ScheduledState(cells.step, cells.tensors, cells.started, losses, self.scheduler.first_memory)
+        return ScheduledState(cells.count, cells.tensors, cells.started, losses, self.scheduler.first_memory)
 
     def step(
         self, state: ScheduledState, params: P, grads: Any, *, value: Scalar | None = None
     ) -> tuple[ScheduledState, P]:
         matched = match_real(params, grads)
-        losses, features = self.progress.observe(state.losses, state.step, value)
+        losses, features = self.progress.observe(state.losses, state.count, value)
         memory, factor = self.scheduler.alone(state.memory, features)
         rate = factor * jnp.exp(self.log_rate)
         tensors, new = [], []
@@ -114,10 +118,10 @@ class CeloAdam(AbstractAlgorithm[ScheduledState, Any, Any], AbstractLossReader):
             fresh_first, fresh_second = complement(self.first_decay, param), complement(self.second_decay, param)
             first = old.first + fresh_first * (grad - old.first)
             second = old.second + fresh_second * (jnp.square(grad) - old.second)
-            root = jnp.sqrt(second * correction(fresh_second, state.step) + 1e-10)
-            step = first * correction(fresh_first, state.step) / (self.epsilon + root)
+            root = jnp.sqrt(second * correction(fresh_second, state.count) + 1e-10)
+            step = first * correction(fresh_first, state.count) / (self.epsilon + root)
             tensors.append(Moments(first, second))
             new.append(param - rate.astype(param.dtype) * step)
-        cells = CellState(state.step, state.tensors, state.started)
+        cells = CellState(state.count, state.tensors, state.started)
         cells, params = finish(cells, matched, moving(cells, matched), tensors, new)
-        return ScheduledState(cells.step, cells.tensors, cells.started, losses, memory), params
+        return ScheduledState(cells.count, cells.tensors, cells.started, losses, memory), params

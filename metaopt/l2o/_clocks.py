@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from .._core import AbstractPlanner
 from .._core._algorithm import ASSUMED_HORIZON, horizon_leaf
+from .._core._numbers import COUNT
 from .base import AbstractClock
 
 
@@ -43,6 +44,9 @@ class HorizonClock(AbstractClock, AbstractPlanner):
     """
 
     horizon: Int[Array, ""] = eqx.field(converter=horizon_leaf, default=ASSUMED_HORIZON)
+
+    def __check_init__(self) -> None:
+        COUNT.check(horizon=self.horizon)
 
     @property
     def size(self) -> int:

@@ -2,7 +2,7 @@
 
 import functools as ft
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -20,11 +20,11 @@ from ..backend import Feature, Pointwise
 _SMALL = 8192
 
 
-class CellState(eqx.Module):
+class CellState(NamedTuple):
     """The state of a cell: the number of steps taken; and per trainable leaf of the parameters a substate, and whether
     its gradient was ever other than zero."""
 
-    step: Int[Array, ""]
+    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
     tensors: PyTree
     started: PyTree
 
@@ -186,4 +186,4 @@ def finish(
         array = array.astype(leaf.param.dtype)
         rounded.append(array if done else jnp.where(move, array, leaf.param))
     started = matched.put(state.started, moves)
-    return CellState(state.step + 1, matched.put(state.tensors, tensors), started), matched.rebuild(rounded)
+    return CellState(state.count + 1, matched.put(state.tensors, tensors), started), matched.rebuild(rounded)

@@ -6,6 +6,7 @@ from jaxtyping import PRNGKeyArray, Scalar
 
 from .._core import AbstractAlgorithm
 from .._core._algorithm import ASSUMED_HORIZON
+from .._core._numbers import COUNT, POSITIVE
 from ._adam_head import AdamHead
 from ._common import CellState, finish, init_tensors, match_real, moving, widen
 
@@ -57,6 +58,8 @@ class Controller(AbstractAlgorithm[CellState, Any, Any]):
 
         - `ValueError`: for a rate or a size that is not positive.
         """
+        POSITIVE.check(learning_rate=learning_rate)
+        COUNT.check(hidden_size=hidden_size)
         self.head = AdamHead(learning_rate, hidden_size=hidden_size, schedule=schedule, horizon=horizon, key=key)
 
     def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> CellState:
@@ -69,7 +72,7 @@ class Controller(AbstractAlgorithm[CellState, Any, Any]):
         tensors, new = [], []
         for leaf, old in zip(matched.leaves, matched.pick(state.tensors), strict=True):
             param, grad = widen(leaf)
-            new_state, seen = self.head.observe(old, self.head.prepare(param, state.step), grad)
+            new_state, seen = self.head.observe(old, self.head.prepare(param, state.count), grad)
             tensors.append(new_state)
             new.append(self.head.finish(seen, param, (0.0,) * self.head.outputs))
         return finish(state, matched, moving(state, matched), tensors, new)

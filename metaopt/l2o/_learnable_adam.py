@@ -1,12 +1,12 @@
 """Adam with learnable hyperparameters."""
 
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Scalar
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import POSITIVE
 from ._common import (
     CellState,
     complement,
@@ -24,7 +24,7 @@ from ._common import (
 P = TypeVar("P")
 
 
-class Moments(eqx.Module):
+class Moments(NamedTuple):
     """Averages of a gradient and of its square."""
 
     first: Float[Array, "*p"]
@@ -63,6 +63,7 @@ class LearnableAdam(AbstractAlgorithm[CellState, Any, Any]):
         - `b1`, `b2`: the decays, at least 0 and less than 1.
         - `epsilon`: $e^\\epsilon$, positive.
         """
+        POSITIVE.check(rate=rate, epsilon=epsilon)
         self.log_rate = positive_log(rate, "rate")
         self.first_decay = log_complement(b1, "b1")
         self.second_decay = log_complement(b2, "b2")
@@ -78,7 +79,7 @@ class LearnableAdam(AbstractAlgorithm[CellState, Any, Any]):
         tensors, new = [], []
         for leaf, old in zip(matched.leaves, matched.pick(state.tensors), strict=True):
             param, grad = widen(leaf)
-            moments, direction = self.direction(old, grad, state.step)
+            moments, direction = self.direction(old, grad, state.count)
             tensors.append(moments)
             new.append(param - jnp.exp(self.log_rate.astype(param.dtype)) * direction)
         return finish(state, matched, moving(state, matched), tensors, new)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import DECAY, POSITIVE
 from ._common import (
     CellState,
     complement,
@@ -49,6 +50,8 @@ class LearnableSGD(AbstractAlgorithm[CellState, Any, Any]):
         - `rate`: $e^\\rho$, positive.
         - `momentum`: $\\beta$, at least 0 and less than 1. `None` is plain gradient descent without a state.
         """
+        POSITIVE.check(rate=rate)
+        DECAY.check(momentum=momentum)
         self.log_rate = positive_log(rate, "rate")
         self.momentum_decay = None if momentum is None else log_complement(momentum, "momentum")
 

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from .._core._numbers import number
+from .._core._numbers import NONNEGATIVE, number
 from .base import AbstractHead
 
 
@@ -33,6 +33,9 @@ class LinearHead(AbstractHead):
 
     scale: Float[Array, ""] = eqx.field(converter=number, default=0.1)
     bounded: bool = eqx.field(static=True, default=False)
+
+    def __check_init__(self) -> None:
+        NONNEGATIVE.check(scale=self.scale)
 
     @property
     def outputs(self) -> int:

@@ -1,6 +1,6 @@
 """A learned rule that has to win against a hand-designed one."""
 
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ _FALLBACK_HEAT, _INNER_HEAT, _FALLBACK_ALONE, _INNER_ALONE = range(4)
 P = TypeVar("P")
 
 
-class _LossGuardedState(eqx.Module):
+class _LossGuardedState(NamedTuple):
     """`kept` are the parameters to go back to (in the second heat the end of the first), `level` is their loss."""
 
     inner: PyTree

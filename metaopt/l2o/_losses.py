@@ -1,6 +1,7 @@
 """What a rule remembers of the losses that it was told."""
 
-import equinox as eqx
+from typing import NamedTuple
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
@@ -12,10 +13,10 @@ LOSS_FEATURES = 3
 _FAST, _SLOW = 0.2, 0.02
 
 
-class LossMemory(eqx.Module):
+class LossMemory(NamedTuple):
     """Averages of the losses so far; zero before the first."""
 
-    count: Float[Array, ""]
+    told: Float[Array, ""]
     first: Float[Array, ""]
     best: Float[Array, ""]
     fast: Float[Array, ""]
@@ -33,16 +34,16 @@ class LossMemory(eqx.Module):
         x = value.astype(self.fast.dtype)
         fine = jnp.isfinite(x)
         x = jnp.where(fine, x, self.fast)
-        fresh = self.count == 0
+        fresh = self.told == 0
 
         def towards(old: Array, new: Array, weight: float) -> Array:
             # The first losses are averaged evenly.
-            return old + jnp.maximum(weight, 1 / (self.count + 1)) * (new - old)
+            return old + jnp.maximum(weight, 1 / (self.told + 1)) * (new - old)
 
         fast, slow = towards(self.fast, x, _FAST), towards(self.slow, x, _SLOW)
         noise = towards(self.noise, jnp.abs(x - jnp.where(fresh, x, self.fast)), _SLOW)
         seen = LossMemory(
-            self.count + 1,
+            self.told + 1,
             jnp.where(fresh, x, self.first),
             jnp.where(fresh, x, jnp.minimum(self.best, fast)),
             fast,
@@ -60,4 +61,4 @@ class LossMemory(eqx.Module):
         trend = jnp.tanh((self.slow - self.fast) / jnp.maximum(self.noise, tiny))
         place = jnp.clip((self.fast - self.best) / scale, 0, 2)
         noise = jnp.clip(jnp.log(jnp.maximum(self.noise, tiny) / scale) / 4, -2, 2)
-        return jnp.where(self.count > 1, jnp.stack([trend, place, noise]), 0.0)
+        return jnp.where(self.told > 1, jnp.stack([trend, place, noise]), 0.0)

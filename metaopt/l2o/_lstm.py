@@ -1,13 +1,14 @@
 """The coordinatewise LSTM."""
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import COUNT, POSITIVE
 from ..backend import AbstractBackend, Tensor, Updated, automatic
 from ._common import CellState, default_key, finish, init_tensors, match_real, moving, widen
 from ._linear_head import LinearHead
@@ -18,7 +19,7 @@ from .base import AbstractClock, AbstractHead
 P = TypeVar("P")
 
 
-class _Memory(eqx.Module):
+class _Memory(NamedTuple):
     hidden: Float[Array, "layers 2 units *p"]
     head: PyTree
 
@@ -87,6 +88,8 @@ class LSTM(AbstractAlgorithm[CellState, Any, Any]):
         - `backend`: computes the step; by default what [`metaopt.backend.automatic`][] chooses.
         - `key`: draws the weights; the same weights each time if it is left out.
         """
+        COUNT.check(hidden_size=hidden_size, hidden_layers=hidden_layers)
+        POSITIVE.check(scale=scale)
         if not scale > 0:
             raise ValueError(f"`scale` must be positive, but {scale} was given.")
         self.head = LinearHead() if head is None else head
@@ -111,11 +114,11 @@ class LSTM(AbstractAlgorithm[CellState, Any, Any]):
         del value
         matched = match_real(params, grads)
         dtype = self.network.readout.bias.dtype
-        context = jnp.zeros(0, dtype) if self.clock is None else self.clock(state.step, dtype)
+        context = jnp.zeros(0, dtype) if self.clock is None else self.clock(state.count, dtype)
         tensors = []
         for leaf, old in zip(matched.leaves, matched.pick(state.tensors), strict=True):
             param, grad = widen(leaf)
-            tensors.append(Tensor(param, old, _Operands(grad, self.head.prepare(param, state.step)), leaf.path))
+            tensors.append(Tensor(param, old, _Operands(grad, self.head.prepare(param, state.count)), leaf.path))
         updated = self.backend.elementwise_update(self._update, (self.network, context), tensors)
         moves = moving(state, matched)
         return finish(state, matched, moves, [new for new, _ in updated], [param for _, param in updated])

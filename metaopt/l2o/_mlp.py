@@ -2,13 +2,14 @@
 
 import functools as ft
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import COUNT, WHOLE
 from ..backend import AbstractBackend, Feature, Network, Pointwise, Tensor, automatic, per_tensor
 from ._clocks import TanhClock
 from ._common import (
@@ -31,7 +32,7 @@ from .base import AbstractClock, AbstractHead
 P = TypeVar("P")
 
 
-class _Accumulators(eqx.Module):
+class _Accumulators(NamedTuple):
     momenta: Float[Array, "k *p"]
     head: PyTree
 
@@ -114,6 +115,8 @@ class MLP(AbstractAlgorithm[CellState, Any, Any]):
         - `backend`: computes the step; by default what [`metaopt.backend.automatic`][] chooses.
         - `key`: draws the weights; the same weights each time if it is left out.
         """
+        COUNT.check(hidden_size=hidden_size)
+        WHOLE.check(hidden_layers=hidden_layers)
         self.head = PlainHead() if head is None else head
         self.clock = TanhClock() if clock is None else clock
         inputs = 2 + len(momentum_decays) + self.head.signal_count + self.clock.size
@@ -138,12 +141,12 @@ class MLP(AbstractAlgorithm[CellState, Any, Any]):
         del value
         matched = match_real(params, grads)
         moves = moving(state, matched)
-        context = self.clock(state.step, self.network.layers[0].bias.dtype)
+        context = self.clock(state.count, self.network.layers[0].bias.dtype)
         fresh, tensors = self.momentum_decays, []
         for leaf, move, old in zip(matched.leaves, moves, matched.pick(state.tensors), strict=True):
             param, grad = widen(leaf)
             operands = _Operands(
-                grad, per_tensor(complement(fresh, param), param.shape), self.head.prepare(param, state.step)
+                grad, per_tensor(complement(fresh, param), param.shape), self.head.prepare(param, state.count)
             )
             tensors.append(Tensor(param, old, HeldOperands(operands, move.astype(param.dtype)), leaf.path))
         updated = self.backend.network_update(held(_pointwise(type(self.head))), self.network, context, tensors)

@@ -1,14 +1,13 @@
 """Adam whose hyperparameters an LSTM moves, per tensor."""
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import number
+from .._core._numbers import COUNT, DECAY, NONNEGATIVE, POSITIVE, number
 from ..backend import Layer
 from ._common import CellState, default_key, finish, init_tensors, match_real, moving, widen
 from ._recurrent import LSTMLayer
@@ -22,7 +21,7 @@ LOWER = tuple(x / 10 for x in (-18.420680743952367, -10.0, -10.0, -25.3284360229
 UPPER = tuple(x / 10 for x in (6.907755278982137, 0.0, 0.0, 9.210340371976184))
 
 
-class _Tensor(eqx.Module):
+class _Tensor(NamedTuple):
     first: Float[Array, "*p"]
     second: Float[Array, "*p"]
     controls: Float[Array, " 4"]
@@ -115,6 +114,10 @@ class NNAdam(AbstractAlgorithm[CellState, Any, Any]):
         - `output_scale`: $\\lambda$, how fast the network can move them.
         - `key`: draws the weights; the same weights each time if it is left out.
         """
+        POSITIVE.check(rate=rate, epsilon=epsilon)
+        DECAY.check(b1=b1, b2=b2)
+        NONNEGATIVE.check(output_scale=output_scale)
+        COUNT.check(hidden_size=hidden_size)
         if not (rate > 0 and epsilon > 0 and 0 <= b1 < 1 and 0 <= b2 < 1):
             raise ValueError(
                 "`rate` and `epsilon` must be positive, `b1` and `b2` at least 0 and less than 1, but "

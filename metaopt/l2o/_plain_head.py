@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from .._core._numbers import number
+from .._core._numbers import NONNEGATIVE, number
 from .base import AbstractHead
 
 
@@ -30,6 +30,9 @@ class PlainHead(AbstractHead):
 
     direction_scale: Float[Array, ""] = eqx.field(converter=number, default=1e-3)
     magnitude_scale: Float[Array, ""] = eqx.field(converter=number, default=1e-3)
+
+    def __check_init__(self) -> None:
+        NONNEGATIVE.check(direction_scale=self.direction_scale, magnitude_scale=self.magnitude_scale)
 
     @property
     def outputs(self) -> int:

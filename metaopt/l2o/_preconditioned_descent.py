@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import number
+from .._core._numbers import DECAY, POSITIVE, number
 from ._common import CellState, finish, init_tensors, match_real, moving, widen
 
 
@@ -61,6 +61,8 @@ class PreconditionedDescent(AbstractAlgorithm[CellState, Any, Any]):
 
         - `ValueError`: for a number of steps, a size or a rate that is not positive.
         """
+        POSITIVE.check(learning_rate=learning_rate)
+        DECAY.check(momentum=momentum)
         if steps < 1 or (size is not None and size < 1):
             raise ValueError(f"`steps` and `size` must be at least 1, but {steps} and {size} were given.")
         first, last = learning_rate if isinstance(learning_rate, tuple) else (learning_rate, learning_rate)
@@ -77,7 +79,7 @@ class PreconditionedDescent(AbstractAlgorithm[CellState, Any, Any]):
     def step(self, state: CellState, params: P, grads: Any, *, value: Scalar | None = None) -> tuple[CellState, P]:
         del value
         matched = match_real(params, grads)
-        index = state.step % self.log_rates.shape[0]
+        index = state.count % self.log_rates.shape[0]
         pairs = [widen(leaf) for leaf in matched.leaves]
         directions = self._directions([grad for _, grad in pairs])
         new = []

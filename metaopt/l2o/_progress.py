@@ -1,6 +1,6 @@
 """How a run goes: what schedulers are told of the time and of the losses."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ SILENT = 2
 HIGHEST = 1e12
 
 
-class Losses(eqx.Module):
+class Losses(NamedTuple):
     """Averages of the losses, and the lowest that each was."""
 
     means: Float[Array, " averages"]

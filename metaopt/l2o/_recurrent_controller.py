@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm, AbstractLossReader
 from .._core._algorithm import ASSUMED_HORIZON
-from .._core._numbers import number
+from .._core._numbers import COUNT, POSITIVE, REAL, WHOLE, number
 from ._adam_head import SHAPE_FEATURES, shape_features
 from ._clocks import HORIZON_FEATURES, HorizonClock
 from ._common import (
@@ -42,15 +42,15 @@ _CONTROLS = 7
 _ORTHOGONAL_SIZE = 0.4
 
 
-class _Memory(eqx.Module):
+class _Memory(NamedTuple):
     momenta: Float[Array, "3 *p"]
     second: Float[Array, "*p"]
     hidden: Float[Array, "2 units"]
     rate: Float[Array, ""]
 
 
-class _State(eqx.Module):
-    step: Int[Array, ""]
+class _State(NamedTuple):
+    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
     tensors: PyTree
     started: PyTree
     losses: LossMemory
@@ -144,6 +144,10 @@ class RecurrentController(AbstractAlgorithm[_State, Any, Any], AbstractLossReade
         - `ValueError`: for a rate or a size that is not positive, a decay or `warmup` outside of $[0, 1)$, or momentum
             decays that are not three.
         """
+        REAL.check(orthogonality=orthogonality)
+        COUNT.check(hidden_size=hidden_size)
+        POSITIVE.check(learning_rate=learning_rate)
+        WHOLE.check(iterations=iterations)
         if len(momentum_decays) != 3:
             raise ValueError(
                 f"`momentum_decays` are a fast, a main and a slow one, but {len(momentum_decays)} were given."
@@ -181,31 +185,31 @@ class RecurrentController(AbstractAlgorithm[_State, Any, Any], AbstractLossReade
             return _Memory(momenta, second, jnp.zeros((2, units), param.dtype), jnp.zeros((), param.dtype))
 
         start = init_tensors(one, params)
-        return _State(start.step, start.tensors, start.started, LossMemory.create())
+        return _State(start.count, start.tensors, start.started, LossMemory.create())
 
     def step(self, state: _State, params: P, grads: Any, *, value: Scalar | None = None) -> tuple[_State, P]:
         matched = match_real(params, grads)
         losses = state.losses.see(value)
         if not matched.leaves:
-            return _State(state.step + 1, state.tensors, state.started, losses), params
+            return _State(state.count + 1, state.tensors, state.started, losses), params
         memories = matched.pick(state.tensors)
         pairs = [widen(leaf) for leaf in matched.leaves]
         averages = [self._average(old, grad) for old, (_, grad) in zip(memories, pairs, strict=True)]
         directions = [
-            self._directions(momenta, second, grad, state.step)
+            self._directions(momenta, second, grad, state.count)
             for (momenta, second), (_, grad) in zip(averages, pairs, strict=True)
         ]
-        controls, hidden = self._control(state.step, losses, memories, directions, [param for param, _ in pairs])
+        controls, hidden = self._control(state.count, losses, memories, directions, [param for param, _ in pairs])
         tensors, new = [], []
         for i, (old, (momenta, second), (param, _), seen) in enumerate(
             zip(memories, averages, pairs, directions, strict=True)
         ):
             control, units = controls[:, i].astype(param.dtype), hidden[:, :, i].astype(param.dtype)
             tensors.append(_Memory(momenta, second, units, old.rate + 0.1 * jnp.tanh(control[6])))
-            new.append(self._move(param, seen, control, old.rate, state.step))
-        cells = CellState(state.step, state.tensors, state.started)
+            new.append(self._move(param, seen, control, old.rate, state.count))
+        cells = CellState(state.count, state.tensors, state.started)
         cells, params = finish(cells, matched, moving(cells, matched), tensors, new)
-        return _State(cells.step, cells.tensors, cells.started, losses), params
+        return _State(cells.count, cells.tensors, cells.started, losses), params
 
     def _average(self, old: _Memory, grad: Float[Array, "*p"]) -> tuple[Float[Array, "3 *p"], Float[Array, "*p"]]:
         momenta = average(complement(self.momentum_decays, grad), old.momenta, grad)

@@ -1,7 +1,7 @@
 """RNNProp."""
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -10,6 +10,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import COUNT, DECAY, POSITIVE
 from ..backend import AbstractBackend, Layer, Tensor, Updated, automatic
 from ._common import (
     CellState,
@@ -32,7 +33,7 @@ from .base import AbstractClock, AbstractHead
 P = TypeVar("P")
 
 
-class _Memory(eqx.Module):
+class _Memory(NamedTuple):
     first: Float[Array, "*p"]
     second: Float[Array, "*p"]
     hidden: Float[Array, "layers 2 units *p"]
@@ -100,6 +101,9 @@ class RNNProp(AbstractAlgorithm[CellState, Any, Any]):
         - `backend`: computes the step; by default what [`metaopt.backend.automatic`][] chooses.
         - `key`: draws the weights; the same weights each time if it is left out.
         """
+        COUNT.check(hidden_size=hidden_size, hidden_layers=hidden_layers)
+        DECAY.check(b1=b1, b2=b2)
+        POSITIVE.check(epsilon=epsilon)
         if not epsilon > 0:
             raise ValueError(f"`epsilon` must be positive, but {epsilon} was given.")
         read, rest = jr.split(default_key(key))
@@ -132,13 +136,13 @@ class RNNProp(AbstractAlgorithm[CellState, Any, Any]):
         del value
         matched = match_real(params, grads)
         dtype = self.network.readout.bias.dtype
-        context = jnp.zeros(0, dtype) if self.clock is None else self.clock(state.step, dtype)
+        context = jnp.zeros(0, dtype) if self.clock is None else self.clock(state.count, dtype)
         tensors = []
         for leaf, old in zip(matched.leaves, matched.pick(state.tensors), strict=True):
             param, grad = widen(leaf)
             fresh = (complement(self.first_decay, grad), complement(self.second_decay, grad))
-            corrections = (correction(fresh[0], state.step), correction(fresh[1], state.step))
-            operands = _Operands(grad, fresh, corrections, self.head.prepare(param, state.step))
+            corrections = (correction(fresh[0], state.count), correction(fresh[1], state.count))
+            operands = _Operands(grad, fresh, corrections, self.head.prepare(param, state.count))
             tensors.append(Tensor(param, old, operands, leaf.path))
         updated = self.backend.elementwise_update(self._update, (self.reader, self.network, context), tensors)
         moves = moving(state, matched)

@@ -1,6 +1,6 @@
 """A learned rule that converges where gradient descent does."""
 
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -8,18 +8,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import number
-from .._core._trees import (
-    Matched,
-    add_up,
-    all_finite,
-    compute_dtype,
-    global_norm,
-    match,
-    select,
-    spoiled,
-    trainable,
-)
+from .._core._numbers import LIMIT, number
+from .._core._trees import Matched, add_up, all_finite, compute_dtype, global_norm, match, select, spoiled, trainable
 
 
 # The longest streak of rejections that still lengthens the pause after one: 2^19 steps.
@@ -30,7 +20,7 @@ P = TypeVar("P")
 _LONGEST_STREAK = 20
 
 
-class _SafeguardedState(eqx.Module):
+class _SafeguardedState(NamedTuple):
     """`retreat` is where to go if what stands at the current parameters is not accepted, and `bound` the measure that
     it has to reach."""
 
@@ -127,6 +117,7 @@ class Safeguarded(AbstractAlgorithm[_SafeguardedState, Any, Any]):
         - `ValueError`: if `criterion` is another word, `decrease` is not in $(0, 1]$, `memory` not in $[0, 1)$, or
             `reach` not positive.
         """
+        LIMIT.check(reach=reach)
         if criterion not in ("value", "gradient"):
             raise ValueError(f"`criterion` must be 'value' or 'gradient', but {criterion!r} was given.")
         if decrease is None:

@@ -1,6 +1,6 @@
 """The recurrent network that schedules: it sees a few features of a tensor, or of a run, once per step."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -14,10 +14,10 @@ from ._progress import Losses
 from ._recurrent import LSTMLayer
 
 
-class ScheduledState(eqx.Module):
+class ScheduledState(NamedTuple):
     """The state of a cell with one scheduler: what it has seen, and a substate per trainable leaf."""
 
-    step: Int[Array, ""]
+    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
     tensors: PyTree
     started: PyTree
     losses: Losses

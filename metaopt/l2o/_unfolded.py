@@ -1,6 +1,6 @@
 """What the rules for sparse coding share: shrinkage, and layers that are taken one after the other."""
 
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -16,10 +16,10 @@ T = TypeVar("T")
 Matrix = Float[Array, "m n"] | Float[np.ndarray, "m n"]
 
 
-class LayerState(eqx.Module):
+class LayerState(NamedTuple):
     """The state of an unfolded algorithm: how many layers were taken."""
 
-    step: Int[Array, ""]
+    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 def check_dictionary(dictionary: Matrix) -> Float[np.ndarray, "m n"]:

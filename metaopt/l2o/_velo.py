@@ -1,7 +1,7 @@
 """VeLO."""
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm, AbstractLossReader
 from .._core._algorithm import ASSUMED_HORIZON
-from .._core._numbers import number
+from .._core._numbers import COUNT, NONNEGATIVE, WHOLE, number
 from ..backend import AbstractBackend, Layer, Network, automatic
 from ._adafactor import Averager, Averages
 from ._adafactor_rule import OUTPUTS, POINTWISE, AdafactorRule, clipped, inputs
@@ -26,13 +26,13 @@ P = TypeVar("P")
 RANKS = 5
 
 
-class _Tensor(eqx.Module):
+class _Tensor(NamedTuple):
     averages: Averages
     memory: Float[Array, "2 hidden"]
 
 
-class _State(eqx.Module):
-    step: Int[Array, ""]
+class _State(NamedTuple):
+    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
     tensors: PyTree
     started: PyTree
     losses: Losses
@@ -135,6 +135,9 @@ class VeLO(AbstractAlgorithm[_State, Any, Any], AbstractLossReader):
 
         - `ValueError`: if the bank is empty, or a number is not possible.
         """
+        NONNEGATIVE.check(direction_scale=direction_scale, magnitude_scale=magnitude_scale, mix_scale=mix_scale)
+        COUNT.check(hidden_size=hidden_size, scheduler_size=scheduler_size, bank_size=bank_size)
+        WHOLE.check(hidden_layers=hidden_layers)
         if bank_size < 1:
             raise ValueError(f"The bank must hold at least 1 network, but `bank_size` is {bank_size}.")
         averager = Averager.create(momentum_decays, second_decay, factored_decays)
@@ -156,16 +159,16 @@ class VeLO(AbstractAlgorithm[_State, Any, Any], AbstractLossReader):
     def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _State:
         del key
         cells = init_tensors(lambda p: _Tensor(self.rule.averager.init(p), self.scheduler.first_memory), params)
-        return _State(cells.step, cells.tensors, cells.started, self.progress.init(self.scheduler.dtype))
+        return _State(cells.count, cells.tensors, cells.started, self.progress.init(self.scheduler.dtype))
 
     def step(self, state: _State, params: P, grads: Any, *, value: Scalar | None = None) -> tuple[_State, P]:
         matched = match_real(params, grads)
-        losses, progress = self.progress.observe(state.losses, state.step, value)
+        losses, progress = self.progress.observe(state.losses, state.count, value)
         olds = matched.pick(state.tensors)
         wide = [widen(leaf) for leaf in matched.leaves]
         scheduled = self._schedule([param for param, _ in wide], olds, progress)
         context = jnp.zeros(0, self.scheduler.dtype)
-        before = CellState(state.step, state.tensors, state.started)
+        before = CellState(state.count, state.tensors, state.started)
         moves = moving(before, matched)
         tensors, new = [], []
         for leaf, move, (param, grad), old, (memory, network, rate) in zip(
@@ -176,7 +179,7 @@ class VeLO(AbstractAlgorithm[_State, Any, Any], AbstractLossReader):
             tensors.append(_Tensor(Averages(elements, reading.rows, reading.cols), memory))
             new.append(moved)
         cells, params = finish(before, matched, moves, tensors, new, done=True)
-        return _State(cells.step, cells.tensors, cells.started, losses), params
+        return _State(cells.count, cells.tensors, cells.started, losses), params
 
     def _schedule(
         self, params: Sequence[Array], olds: Sequence[_Tensor], progress: Float[Array, " features"]

@@ -128,9 +128,9 @@ class AbstractUnfolded(AbstractAlgorithm[LayerState, Array, Array]):
         value: Scalar | None = None,
     ) -> tuple[LayerState, Float[Array, " n"]]:
         del value
-        own = layer(self.layers, state.step)
+        own = layer(self.layers, state.count)
         x, residual = read(params, grads, self.shape)
         threshold = jnp.exp(own.log_threshold.astype(x.dtype))
         moved = self.move(own, x, residual)
-        new = shrink_outside(moved, threshold, *selected(self.support, state.step, x.size))
-        return LayerState(state.step + 1), new.astype(params.dtype)
+        new = shrink_outside(moved, threshold, *selected(self.support, state.count, x.size))
+        return LayerState(state.count + 1), new.astype(params.dtype)

@@ -1,19 +1,19 @@
 """Learners that stay near where they began."""
 
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import number
+from .._core._numbers import NONNEGATIVE, number
 from .._core._trees import compute_dtype, match, trainable
 
 
 P = TypeVar("P")
 
 
-class _DecayToStartState(eqx.Module):
+class _DecayToStartState(NamedTuple):
     inner: PyTree
     start: PyTree
 
@@ -45,6 +45,9 @@ class DecayToStart(AbstractAlgorithm[_DecayToStartState, Any, Any]):
 
     inner: AbstractAlgorithm[Any, Any, Any]
     rate: Float[Array, ""] = eqx.field(converter=number, default=1e-3)
+
+    def __check_init__(self) -> None:
+        NONNEGATIVE.check(rate=self.rate)
 
     def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _DecayToStartState:
         return _DecayToStartState(self.inner.init(params, key=key), trainable(params))

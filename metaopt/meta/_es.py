@@ -6,6 +6,7 @@ import jax.random as jr
 from jaxtyping import Array, PRNGKeyArray
 
 from .._core import Learner
+from .._core._numbers import POSITIVE
 from ._antithetic import advance_pair, begin_pair, check_std, draw, pair, slope
 from ._batches import over_tasks
 from ._devices import task_indices, task_keys
@@ -41,6 +42,7 @@ class ES(AbstractEstimator[None]):
     std: float = eqx.field(static=True, default=0.01)
 
     def __check_init__(self) -> None:
+        POSITIVE.check(std=self.std)
         check_std(self.std)
 
     def init(self, learner: Learner, problem: MetaProblem, *, key: PRNGKeyArray) -> None:

@@ -11,7 +11,7 @@ import lineax as lx
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from .._core import Learner, unroll
-from .._core._numbers import check_counts
+from .._core._numbers import POSITIVE, check_counts
 from .._core._trees import all_finite
 from ._batches import over_tasks
 from ._devices import task_indices, task_keys
@@ -63,6 +63,7 @@ class Implicit(AbstractEstimator[None]):
     max_steps: int = eqx.field(static=True, default=20)
 
     def __check_init__(self) -> None:
+        POSITIVE.check(tolerance=self.tolerance)
         if not self.tolerance > 0:
             raise ValueError(f"`tolerance` must be positive, but {self.tolerance} was given.")
         check_counts(max_steps=self.max_steps)

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._core._numbers import number
+from .._core._numbers import NONNEGATIVE, POSITIVE, REAL, number
 from .base import AbstractObjective, Observation
 
 
@@ -44,6 +44,8 @@ class MeanLogLoss(AbstractObjective[None]):
     lateness: float = eqx.field(static=True, default=0.0)
 
     def __check_init__(self) -> None:
+        NONNEGATIVE.check(lateness=self.lateness)
+        POSITIVE.check(floor=self.floor)
         if not self.floor > 0:
             raise ValueError(f"`floor` must be positive, but {self.floor} was given.")
         if self.every < 1:
@@ -110,6 +112,10 @@ class TimeToTarget(AbstractObjective[Float[Array, ""]]):
     target: Float[Array, ""] = eqx.field(converter=number)
     temperature: Float[Array, ""] = eqx.field(converter=number, default=0.1)
     queries: bool = eqx.field(static=True, default=False)
+
+    def __check_init__(self) -> None:
+        REAL.check(target=self.target)
+        POSITIVE.check(temperature=self.temperature)
 
     def init(self) -> Float[Array, ""]:
         return jnp.zeros((), jnp.result_type(float))

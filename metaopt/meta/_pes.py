@@ -4,6 +4,7 @@ import equinox as eqx
 from jaxtyping import PRNGKeyArray
 
 from .._core import Learner
+from .._core._numbers import COUNT, POSITIVE
 from ._antithetic import Particles, check_std, first_particles, step_particles
 from ._persistent import check_truncation
 from .base import AbstractEstimator, MetaGradient, MetaProblem
@@ -44,6 +45,8 @@ class PES(AbstractEstimator[Particles]):
     stagger: bool = eqx.field(static=True, default=True)
 
     def __check_init__(self) -> None:
+        POSITIVE.check(std=self.std)
+        COUNT.check(truncation=self.truncation)
         check_std(self.std)
 
     def init(self, learner: Learner, problem: MetaProblem, *, key: PRNGKeyArray) -> Particles:

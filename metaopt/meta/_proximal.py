@@ -1,20 +1,20 @@
 """Inner problems that stay near where they start."""
 
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Inexact, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import number
+from .._core._numbers import NONNEGATIVE, number
 from .._core._trees import add_up, compute_dtype, match, pulled, trainable
 
 
 P = TypeVar("P")
 
 
-class _ProximalState(eqx.Module):
+class _ProximalState(NamedTuple):
     inner: PyTree
     start: PyTree
 
@@ -46,6 +46,9 @@ class Proximal(AbstractAlgorithm[_ProximalState, Any, Any]):
 
     inner: AbstractAlgorithm[Any, Any, Any]
     strength: Float[Array, ""] = eqx.field(converter=number, default=1.0)
+
+    def __check_init__(self) -> None:
+        NONNEGATIVE.check(strength=self.strength)
 
     def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _ProximalState:
         return _ProximalState(self.inner.init(params, key=key), trainable(params))

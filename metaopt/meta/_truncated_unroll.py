@@ -8,6 +8,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._core import Learner
+from .._core._numbers import COUNT
 from ._batches import over_tasks
 from ._devices import task_keys
 from ._episode import Outcome, Progress, advance
@@ -45,6 +46,9 @@ class TruncatedUnroll(AbstractEstimator[Episodes]):
     truncation: int = eqx.field(static=True, default=20)
     stagger: bool = eqx.field(static=True, default=True)
     remat: bool = eqx.field(static=True, default=False)
+
+    def __check_init__(self) -> None:
+        COUNT.check(truncation=self.truncation)
 
     def init(self, learner: Learner, problem: MetaProblem, *, key: PRNGKeyArray) -> Episodes:
         check_truncation(self.truncation, problem)

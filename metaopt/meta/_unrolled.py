@@ -9,6 +9,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from .._core import Learner
+from .._core._numbers import LIMIT
 from .._core._trees import global_norm
 from ._batches import over_tasks
 from ._devices import task_indices, task_keys
@@ -41,6 +42,7 @@ class Unrolled(AbstractEstimator[None]):
     max_norm: float | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
+        LIMIT.check(max_norm=self.max_norm)
         if self.max_norm is not None and not self.max_norm > 0:
             raise ValueError(f"`max_norm` must be positive, but {self.max_norm} was given.")
 

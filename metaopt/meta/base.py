@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from .._core import AbstractTaskFamily, Learner, Mixture
 from .._core._buffers import owning_init
+from .._core._numbers import NONNEGATIVE
 
 
 S = TypeVar("S")
@@ -99,6 +100,7 @@ class MetaProblem(eqx.Module):
     trainable: Callable[[Learner], PyTree[bool]] | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
+        NONNEGATIVE.check(weight_penalty=self.weight_penalty, update_penalty=self.update_penalty)
         if self.tasks < 1:
             raise ValueError(f"`tasks` must be at least 1, but {self.tasks} was given.")
         if self.batch_size is not None and self.batch_size < 1:

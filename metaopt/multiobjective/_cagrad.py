@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import number
+from .._core._numbers import NONNEGATIVE, number
 from ._gramian import normalized
 from ._orthant import minimize_on_simplex
 from .base import AbstractCombiner
@@ -58,6 +58,9 @@ class CAGrad(AbstractCombiner):
 
     inner: AbstractAlgorithm[Any, Any, Any]
     radius: Float[Array, ""] = eqx.field(converter=number, default=0.5)
+
+    def __check_init__(self) -> None:
+        NONNEGATIVE.check(radius=self.radius)
 
     @property
     def random(self) -> bool:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import number
+from .._core._numbers import NONNEGATIVE, POSITIVE, REAL, number
 from ._gramian import fitting, uniform
 from ._preferences import needed, weights_leaf
 from ._scalarizations import chebyshev
@@ -61,6 +61,9 @@ class Chebyshev(AbstractCombiner):
 
         - `ValueError`: if `smoothing` is not positive.
         """
+        NONNEGATIVE.check(augmentation=augmentation, weights=weights)
+        REAL.check(ideal=ideal)
+        POSITIVE.check(smoothing=smoothing)
         if isinstance(smoothing, int | float) and not smoothing > 0:
             raise ValueError(
                 f"`smoothing` must be positive, but {smoothing} was given. Leave it out for a plain maximum."

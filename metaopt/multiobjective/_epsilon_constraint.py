@@ -7,7 +7,7 @@ import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import number
+from .._core._numbers import NONNEGATIVE, REAL, number
 from ._gramian import fitting
 from ._preferences import needed
 from ._scalarizations import epsilon_constraint
@@ -58,6 +58,8 @@ class EpsilonConstraint(AbstractCombiner):
 
         - `ValueError`: if `index` is not the place of an objective.
         """
+        REAL.check(bounds=bounds)
+        NONNEGATIVE.check(penalty=penalty)
         self.inner, self.bounds, self.penalty = inner, number(bounds), number(penalty)
         if not 0 <= index < self.bounds.shape[0]:
             raise ValueError(f"`index` must be at least 0 and below {self.bounds.shape[0]}, but {index} was given.")

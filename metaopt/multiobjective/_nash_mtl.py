@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import number
+from .._core._numbers import LIMIT, number
 from ._gramian import normalized
 from .base import AbstractCombiner
 
@@ -50,6 +50,9 @@ class NashMTL(AbstractCombiner):
 
     inner: AbstractAlgorithm[Any, Any, Any]
     max_norm: Float[Array, ""] = eqx.field(converter=number, default=1.0)
+
+    def __check_init__(self) -> None:
+        LIMIT.check(max_norm=self.max_norm)
 
     @property
     def random(self) -> bool:

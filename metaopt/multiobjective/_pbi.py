@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import number
+from .._core._numbers import NONNEGATIVE, REAL, number
 from ._gramian import fitting, uniform
 from ._preferences import needed, weights_leaf
 from ._scalarizations import boundary_intersection
@@ -45,6 +45,10 @@ class PBI(AbstractCombiner):
     weights: Float[Array, " m"] | None = eqx.field(converter=weights_leaf, default=None)
     ideal: Float[Array, " m"] | None = eqx.field(converter=weights_leaf, default=None)
     penalty: Float[Array, ""] = eqx.field(converter=number, default=5.0)
+
+    def __check_init__(self) -> None:
+        NONNEGATIVE.check(penalty=self.penalty, weights=self.weights)
+        REAL.check(ideal=self.ideal)
 
     @property
     def random(self) -> bool:

@@ -1,6 +1,6 @@
 """A learned optimizer of several objectives that is told the preference."""
 
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -25,7 +25,7 @@ _EPSILON = 1e-12
 _LARGEST = 4.0
 
 
-class _Memory(eqx.Module):
+class _Memory(NamedTuple):
     """Averages of the gradient of the preferred sum and of its square; the last one, and where it was."""
 
     first: Float[Array, "2 *p"]
@@ -43,9 +43,9 @@ class _Views(eqx.Module):
     curvature: Float[Array, " n"]
 
 
-class _State(eqx.Module):
+class _State(NamedTuple):
     inner: PyTree
-    step: Int[Array, ""]
+    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
     tensors: PyTree
 
 
@@ -112,7 +112,7 @@ class PreferenceConditioned(AbstractAlgorithm[_State, Any, Any]):
         tensors, combined, views, wide = [], [], [], []
         for leaf, g, old in zip(matched.leaves, stacked, matched.pick(state.tensors), strict=True):
             wide.append(leaf.param.astype(compute_dtype(leaf.param.dtype)))
-            new, mixed, view = self._mix(old, wide[-1], g, signal.preference, state.step)
+            new, mixed, view = self._mix(old, wide[-1], g, signal.preference, state.count)
             tensors.append(new)
             combined.append(mixed)
             views.append(view)
@@ -122,7 +122,7 @@ class PreferenceConditioned(AbstractAlgorithm[_State, Any, Any]):
         for p, q, view in zip(wide, matched.pick(moved), views, strict=True):
             move = q.astype(p.dtype) - p
             paced.append((p + self._rates(view, move) * move).astype(q.dtype))
-        return _State(inner, state.step + 1, matched.put(state.tensors, tensors)), matched.put(moved, paced)
+        return _State(inner, state.count + 1, matched.put(state.tensors, tensors)), matched.put(moved, paced)
 
     def _mix(
         self,

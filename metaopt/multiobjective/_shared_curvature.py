@@ -2,7 +2,7 @@
 
 import functools as ft
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -24,9 +24,9 @@ _POWER = 2 / 3
 _RADIUS = 4.0
 
 
-class _State(eqx.Module):
+class _State(NamedTuple):
     inner: PyTree
-    step: Int[Array, ""]
+    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 class SharedCurvature(AbstractAlgorithm[_State, PyTree, Gradients]):
@@ -110,7 +110,7 @@ class SharedCurvature(AbstractAlgorithm[_State, PyTree, Gradients]):
         signal = unpack(grads)
         matched, stacked = match_stacked(params, signal.gradients)
         if not stacked:
-            return _State(state.inner, state.step + 1), params
+            return _State(state.inner, state.count + 1), params
         refuse_complex(matched)
         m, n = stacked[0].shape[:2]
         wide = [leaf.param.astype(compute_dtype(leaf.param.dtype)) for leaf in matched.leaves]
@@ -132,7 +132,7 @@ class SharedCurvature(AbstractAlgorithm[_State, PyTree, Gradients]):
         flat = jnp.concatenate([p.astype(dtype).reshape(n, -1) for p in wide], axis=1)
         slopes = jnp.concatenate([g.astype(dtype).reshape(m, n, -1) for g in stacked], axis=2)
         newton, seen = _newton(flat, slopes, weights)
-        count = state.step.astype(dtype) + 1
+        count = state.count.astype(dtype) + 1
         time = jnp.stack([jnp.tanh(count / 10 - 1), jnp.tanh(count / 100 - 1)])
         inputs = jnp.concatenate([seen, jnp.tile(time[None], (n, 1))], axis=1)
         trust = jtu.tree_map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, self.trust)
@@ -144,7 +144,7 @@ class SharedCurvature(AbstractAlgorithm[_State, PyTree, Gradients]):
             mixed.append(
                 (p + (1 - c) * (q.astype(p.dtype) - p) + c * move.reshape(p.shape).astype(p.dtype)).astype(q.dtype)
             )
-        return _State(inner, state.step + 1), matched.put(params, mixed)
+        return _State(inner, state.count + 1), matched.put(params, mixed)
 
 
 def _stacked(leaf: Any) -> int | None:

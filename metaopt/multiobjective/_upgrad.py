@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import number
+from .._core._numbers import NONNEGATIVE, number
 from ._gramian import normalized, uniform
 from ._orthant import minimize_on_orthant
 from ._preferences import weights_leaf
@@ -43,6 +43,9 @@ class UPGrad(AbstractCombiner):
     inner: AbstractAlgorithm[Any, Any, Any]
     preference: Float[Array, " m"] | None = eqx.field(converter=weights_leaf, default=None)
     ridge: Float[Array, ""] = eqx.field(converter=number, default=1e-4)
+
+    def __check_init__(self) -> None:
+        NONNEGATIVE.check(ridge=self.ridge, preference=self.preference)
 
     @property
     def random(self) -> bool:

@@ -6,6 +6,7 @@ import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import REAL
 from ._gramian import uniform
 from ._preferences import weights_leaf
 from .base import AbstractCombiner
@@ -24,6 +25,9 @@ class WeightedSum(AbstractCombiner):
 
     inner: AbstractAlgorithm[Any, Any, Any]
     weights: Float[Array, " m"] | None = eqx.field(converter=weights_leaf, default=None)
+
+    def __check_init__(self) -> None:
+        REAL.check(weights=self.weights)
 
     @property
     def random(self) -> bool:

@@ -1,7 +1,7 @@
 """What combiners are, and the signal that they take."""
 
 import abc
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax.random as jr
@@ -14,7 +14,7 @@ from . import _gramian
 P = TypeVar("P")
 
 
-class CombinerState(eqx.Module):
+class CombinerState(NamedTuple):
     """The state of the inner algorithm, and the key of combiners that draw random numbers."""
 
     inner: PyTree

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from .._core._numbers import check_counts, number
+from .._core._numbers import NONNEGATIVE, check_counts, number
 from ._pinn import PINN
 from .base import AbstractResampling, Points
 
@@ -61,6 +61,7 @@ class RAD(AbstractResampling):
     candidates: int = eqx.field(static=True, default=10)
 
     def __check_init__(self) -> None:
+        NONNEGATIVE.check(power=self.power, offset=self.offset)
         check_counts(candidates=self.candidates)
 
     def resample(self, task: PINN, params: PyTree, *, key: PRNGKeyArray) -> PINN:
@@ -101,6 +102,7 @@ class RARD(AbstractResampling):
     candidates: int = eqx.field(static=True, default=40)
 
     def __check_init__(self) -> None:
+        NONNEGATIVE.check(power=self.power, offset=self.offset)
         check_counts(added=self.added, candidates=self.candidates)
 
     def resample(self, task: PINN, params: PyTree, *, key: PRNGKeyArray) -> PINN:

@@ -1,15 +1,14 @@
 """A solver whose terms are weighed by a rule."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
-import equinox as eqx
 from jaxtyping import PRNGKeyArray, PyTree, Scalar
 
 from ._objective import Objective
 from .base import AbstractBalancing, AbstractSolver
 
 
-class _BalancedState(eqx.Module):
+class _BalancedState(NamedTuple):
     inner: PyTree
     balancing: PyTree
 

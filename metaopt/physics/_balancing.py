@@ -1,6 +1,6 @@
 """Rules that weigh the terms of a loss."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -9,7 +9,7 @@ import jax.random as jr
 import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from .._core._numbers import check_counts, number
+from .._core._numbers import COUNT, FRACTION, NONNEGATIVE, POSITIVE, REAL, check_counts, number
 from ._objective import Objective
 from .base import AbstractBalancing
 
@@ -17,7 +17,7 @@ from .base import AbstractBalancing
 Factors = tuple[Float[Array, "..."], ...]
 
 
-class _Averages(eqx.Module):
+class _Averages(NamedTuple):
     weights: Float[Array, " terms"]
 
 
@@ -60,6 +60,10 @@ class GradNorm(AbstractBalancing):
     terms: int = eqx.field(static=True, default=2)
     decay: Float[Array, ""] = eqx.field(converter=number, default=0.9)
 
+    def __check_init__(self) -> None:
+        COUNT.check(terms=self.terms)
+        FRACTION.check(decay=self.decay)
+
     def init(self, *, key: PRNGKeyArray | None = None) -> _Averages:
         del key
         return _Averages(_ones(self.terms))
@@ -100,6 +104,8 @@ class NTK(AbstractBalancing):
     samples: int = eqx.field(static=True, default=64)
 
     def __check_init__(self) -> None:
+        COUNT.check(terms=self.terms)
+        FRACTION.check(decay=self.decay)
         check_counts(terms=self.terms, samples=self.samples)
 
     def init(self, *, key: PRNGKeyArray | None = None) -> _Averages:
@@ -117,7 +123,7 @@ class NTK(AbstractBalancing):
         return _averaged(state, _inverse_shares(jnp.stack(traces)), self.decay)
 
 
-class _Losses(eqx.Module):
+class _Losses(NamedTuple):
     weights: Float[Array, " terms"]
     first: Float[Array, " terms"]
     last: Float[Array, " terms"]
@@ -156,6 +162,11 @@ class ReLoBRaLo(AbstractBalancing):
     decay: Float[Array, ""] = eqx.field(converter=number, default=0.999)
     temperature: Float[Array, ""] = eqx.field(converter=number, default=1.0)
     lookback: Float[Array, ""] = eqx.field(converter=number, default=0.999)
+
+    def __check_init__(self) -> None:
+        COUNT.check(terms=self.terms)
+        FRACTION.check(decay=self.decay, lookback=self.lookback)
+        POSITIVE.check(temperature=self.temperature)
 
     def init(self, *, key: PRNGKeyArray | None = None) -> _Losses:
         ones = _ones(self.terms)
@@ -203,6 +214,10 @@ class SoftAdapt(AbstractBalancing):
     terms: int = eqx.field(static=True, default=2)
     beta: Float[Array, ""] = eqx.field(converter=number, default=0.1)
 
+    def __check_init__(self) -> None:
+        COUNT.check(terms=self.terms)
+        REAL.check(beta=self.beta)
+
     def init(self, *, key: PRNGKeyArray | None = None) -> _Averages:
         del key
         # Holds the losses before; infinite before the first step.
@@ -244,6 +259,10 @@ class SelfAdaptive(AbstractBalancing):
 
     counts: tuple[int, ...] = eqx.field(static=True, converter=tuple, default=(1000, 200))
     rate: Float[Array, ""] = eqx.field(converter=number, default=0.01)
+
+    def __check_init__(self) -> None:
+        COUNT.check(counts=self.counts)
+        NONNEGATIVE.check(rate=self.rate)
 
     def init(self, *, key: PRNGKeyArray | None = None) -> tuple[Float[Array, "..."], ...]:
         del key
@@ -295,6 +314,10 @@ class Causal(AbstractBalancing):
     terms: int = eqx.field(static=True, default=2)
     tolerance: Float[Array, ""] = eqx.field(converter=number, default=1.0)
     chunks: int = eqx.field(static=True, default=16)
+
+    def __check_init__(self) -> None:
+        COUNT.check(terms=self.terms, chunks=self.chunks)
+        NONNEGATIVE.check(tolerance=self.tolerance)
 
     def init(self, *, key: PRNGKeyArray | None = None) -> tuple[()]:
         del key

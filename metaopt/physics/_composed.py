@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from .._core._numbers import number
+from .._core._numbers import REAL, number
 from ._domains import Box, check_interior
 from ._rejection import accepted, rejection
 from .base import AbstractDomain, AbstractSampler, Points
@@ -134,6 +134,7 @@ class SpaceTime(AbstractDomain):
     end: Float[Array, ""] = eqx.field(converter=number, default=1.0)
 
     def __check_init__(self) -> None:
+        REAL.check(start=self.start, end=self.end)
         if self.space.transient:
             raise ValueError("`SpaceTime` was given a domain that has time already; give it one of space.")
         check_interior(self, self.start, self.end)

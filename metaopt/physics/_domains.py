@@ -10,7 +10,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._core._numbers import number
+from .._core._numbers import POSITIVE, REAL, number
 from ._rejection import rejection
 from .base import AbstractDomain, AbstractSampler, Points
 
@@ -35,6 +35,7 @@ class Box(AbstractDomain):
     upper: Float[Array, " d"] = eqx.field(converter=_row, default=(1.0, 1.0))
 
     def __check_init__(self) -> None:
+        REAL.check(lower=self.lower, upper=self.upper)
         if self.lower.shape != self.upper.shape:
             raise ValueError(
                 f"`lower` has {self.lower.shape[0]} coordinates and `upper` {self.upper.shape[0]}; "
@@ -106,6 +107,8 @@ class Disk(AbstractDomain):
     radius: Float[Array, ""] = eqx.field(converter=number, default=1.0)
 
     def __check_init__(self) -> None:
+        REAL.check(center=self.center)
+        POSITIVE.check(radius=self.radius)
         check_interior(self, jnp.zeros_like(self.radius), self.radius)
 
     @property
@@ -152,6 +155,7 @@ class Polygon(AbstractDomain):
     )
 
     def __check_init__(self) -> None:
+        REAL.check(corners=self.corners)
         if len(self.corners) < 3:
             raise ValueError(f"A polygon has at least three corners, but {len(self.corners)} were given.")
         if abs(self._area()) == 0:

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._core._numbers import number
+from .._core._numbers import REAL, number
 from ..tasks import AbstractNetwork
 from ..tasks._common import check_choice, check_sizes
-from ._functions import Known, as_function
+from ._functions import Known, as_function, constant
 from ._jets import Jet, folx_module
 from .base import AbstractField
 
@@ -255,6 +255,9 @@ class Rescaled(AbstractField):
     upper: Float[Array, " d"] = eqx.field(converter=number)
     scale: Float[Array, "..."] = eqx.field(converter=number, default=1.0)
 
+    def __check_init__(self) -> None:
+        REAL.check(lower=self.lower, upper=self.upper, scale=self.scale)
+
     @property
     def inputs(self) -> int:
         return self.inner.inputs
@@ -287,6 +290,9 @@ class HardBoundary(AbstractField):
     inner: AbstractField
     distance: Known = eqx.field(converter=as_function)
     extension: Known = eqx.field(converter=as_function, default=0.0)
+
+    def __check_init__(self) -> None:
+        REAL.check(distance=constant(self.distance), extension=constant(self.extension))
 
     @property
     def inputs(self) -> int:

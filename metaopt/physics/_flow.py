@@ -4,8 +4,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._core._numbers import number
-from ._functions import Known, as_function, values
+from .._core._numbers import NONNEGATIVE, REAL, number
+from ._functions import Known, as_function, constant, values
 from ._jets import Jet, Rows, laplacian
 from .base import AbstractResidual
 
@@ -25,6 +25,10 @@ class NavierStokes(AbstractResidual):
 
     viscosity: Float[Array, ""] = eqx.field(converter=number, default=0.01)
     source: Known = eqx.field(converter=as_function, default=0.0)
+
+    def __check_init__(self) -> None:
+        NONNEGATIVE.check(viscosity=self.viscosity)
+        REAL.check(source=constant(self.source))
 
     def outputs(self, dimension: int) -> int:
         if dimension not in (2, 3):

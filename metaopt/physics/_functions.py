@@ -50,6 +50,11 @@ def as_function(given: Any) -> Any:
     return Function(given) if callable(given) else Constant(given)
 
 
+def constant(function: Any) -> Any:
+    """The number that a function is everywhere, if that is known."""
+    return function.number if isinstance(function, Constant) else None
+
+
 def values(function: Any, points: Float[Array, "n d"], outputs: int, name: str) -> Float[Array, "n m"]:
     """The values of a known function, one column for each output.
 

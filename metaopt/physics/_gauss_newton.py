@@ -1,7 +1,7 @@
 """Gauss-Newton with adaptive damping and a line search: the natural gradient of a physics-informed loss."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -10,7 +10,7 @@ import lineax as lx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
-from .._core._numbers import check_counts, number
+from .._core._numbers import NONNEGATIVE, check_counts, number
 from ..tasks._common import check_choice
 from ._objective import Objective
 from .base import AbstractSolver
@@ -25,7 +25,7 @@ _LATE = 1e-8
 _LEAST = 1e-5
 
 
-class _GaussNewtonState(eqx.Module):
+class _GaussNewtonState(NamedTuple):
     """The damping that adapts, and the largest loss so far."""
 
     damping: Float[Array, ""]
@@ -85,6 +85,7 @@ class GaussNewton(AbstractSolver[_GaussNewtonState, PyTree]):
     iterations: int = eqx.field(static=True, default=100)
 
     def __check_init__(self) -> None:
+        NONNEGATIVE.check(damping=self.damping)
         check_counts(halvings=self.halvings, iterations=self.iterations)
         check_choice("method", self.method, Method)
 

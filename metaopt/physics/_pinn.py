@@ -13,7 +13,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._core import AbstractLossTask, AbstractTask
-from .._core._numbers import check_counts, number
+from .._core._numbers import NONNEGATIVE, check_counts, number
 from ._domains import Box
 from ._fields import Perceptron
 from ._functions import as_function
@@ -102,6 +102,7 @@ class PINN(AbstractLossTask):
 
         - `ValueError`: if the parts do not fit; the message names the term.
         """
+        NONNEGATIVE.check(physics_weight=physics_weight, boundary_weight=boundary_weight, weights=weights)
         check_counts(interior=interior, boundary=boundary, tests=tests)
         equation = Poisson(1.0) if equation is None else equation
         conditions = (Dirichlet(),) if conditions is None else conditions

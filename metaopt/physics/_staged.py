@@ -1,6 +1,6 @@
 """One solver after another."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -13,7 +13,7 @@ from ._objective import Objective
 from .base import AbstractSolver
 
 
-class _StagedState(eqx.Module):
+class _StagedState(NamedTuple):
     clock: Int[Array, ""]
     first: PyTree
     second: PyTree

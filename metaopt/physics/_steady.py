@@ -7,8 +7,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._core._numbers import number
-from ._functions import Known, as_function, values
+from .._core._numbers import POSITIVE, REAL, number
+from ._functions import Known, as_function, constant, values
 from ._jets import Jet, Rows, laplacian
 from .base import AbstractResidual
 
@@ -22,6 +22,9 @@ class Poisson(AbstractResidual):
     """
 
     source: Known = eqx.field(converter=as_function, default=0.0)
+
+    def __check_init__(self) -> None:
+        REAL.check(source=constant(self.source))
 
     def outputs(self, dimension: int) -> int:
         return 1
@@ -58,6 +61,9 @@ class Helmholtz(AbstractResidual):
     wave_number: Float[Array, ""] = eqx.field(converter=number, default=1.0)
     source: Known = eqx.field(converter=as_function, default=0.0)
 
+    def __check_init__(self) -> None:
+        REAL.check(wave_number=self.wave_number, source=constant(self.source))
+
     def outputs(self, dimension: int) -> int:
         return 1
 
@@ -80,6 +86,10 @@ class Darcy(AbstractResidual):
 
     permeability: Known = eqx.field(converter=as_function, default=1.0)
     source: Known = eqx.field(converter=as_function, default=1.0)
+
+    def __check_init__(self) -> None:
+        POSITIVE.check(permeability=constant(self.permeability))
+        REAL.check(source=constant(self.source))
 
     def outputs(self, dimension: int) -> int:
         return 1
@@ -107,6 +117,9 @@ class Eigenproblem(AbstractResidual):
 
     potential: Known = eqx.field(converter=as_function, default=0.0)
     energy: Float[Array, ""] = eqx.field(converter=number, default=1.0)
+
+    def __check_init__(self) -> None:
+        REAL.check(potential=constant(self.potential), energy=self.energy)
 
     def outputs(self, dimension: int) -> int:
         return 1

@@ -6,9 +6,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._core._numbers import number
+from .._core._numbers import POSITIVE, REAL, number
 from ._composed import SpaceTime
-from ._functions import Known, as_function, values
+from ._functions import Known, as_function, constant, values
 from ._rejection import OVERSAMPLING, accepted
 from .base import AbstractDomain, AbstractResidual, AbstractSampler, AbstractTerm, Evaluate, Points, Pointwise
 
@@ -81,6 +81,9 @@ class Dirichlet(AbstractTerm):
     components: tuple[int, ...] | None = eqx.field(static=True, default=None)
     label: str = eqx.field(static=True, default="dirichlet")
 
+    def __check_init__(self) -> None:
+        REAL.check(value=constant(self.value), at=self.at)
+
     @property
     def name(self) -> str:
         return self.label
@@ -117,6 +120,9 @@ class Neumann(AbstractTerm):
     components: tuple[int, ...] | None = eqx.field(static=True, default=None)
     label: str = eqx.field(static=True, default="neumann")
 
+    def __check_init__(self) -> None:
+        REAL.check(value=constant(self.value))
+
     @property
     def name(self) -> str:
         return self.label
@@ -147,6 +153,9 @@ class Robin(AbstractTerm):
     where: Pointwise | None = eqx.field(static=True, default=None)
     components: tuple[int, ...] | None = eqx.field(static=True, default=None)
     label: str = eqx.field(static=True, default="robin")
+
+    def __check_init__(self) -> None:
+        REAL.check(alpha=self.alpha, beta=self.beta, value=constant(self.value))
 
     @property
     def name(self) -> str:
@@ -210,6 +219,9 @@ class Initial(AbstractTerm):
     rate: Known | None = eqx.field(converter=lambda x: None if x is None else as_function(x), default=None)
     label: str = eqx.field(static=True, default="initial")
 
+    def __check_init__(self) -> None:
+        REAL.check(value=constant(self.value), rate=constant(self.rate))
+
     @property
     def name(self) -> str:
         return self.label
@@ -254,6 +266,7 @@ class Data(AbstractTerm):
         return self.label
 
     def __check_init__(self) -> None:
+        REAL.check(points=self.points, targets=self.targets)
         if self.points.shape[0] != self.targets.shape[0]:
             raise ValueError(
                 f"term `{self.name}`: {self.points.shape[0]} points need as many targets, but {self.targets.shape[0]} "
@@ -283,6 +296,9 @@ class Normalization(AbstractTerm):
 
     volume: Float[Array, ""] = eqx.field(converter=number, default=1.0)
     label: str = eqx.field(static=True, default="normalization")
+
+    def __check_init__(self) -> None:
+        POSITIVE.check(volume=self.volume)
 
     @property
     def name(self) -> str:

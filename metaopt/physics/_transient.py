@@ -4,8 +4,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._core._numbers import number
-from ._functions import Known, as_function, values
+from .._core._numbers import NONNEGATIVE, REAL, number
+from ._functions import Known, as_function, constant, values
 from ._jets import Jet, Rows, laplacian
 from .base import AbstractResidual
 
@@ -36,6 +36,10 @@ class Heat(AbstractResidual):
     diffusivity: Float[Array, ""] = eqx.field(converter=number, default=1.0)
     source: Known = eqx.field(converter=as_function, default=0.0)
 
+    def __check_init__(self) -> None:
+        NONNEGATIVE.check(diffusivity=self.diffusivity)
+        REAL.check(source=constant(self.source))
+
     def outputs(self, dimension: int) -> int:
         return 1
 
@@ -58,6 +62,9 @@ class Wave(AbstractResidual):
 
     speed: Float[Array, ""] = eqx.field(converter=number, default=1.0)
     source: Known = eqx.field(converter=as_function, default=0.0)
+
+    def __check_init__(self) -> None:
+        REAL.check(speed=self.speed, source=constant(self.source))
 
     def outputs(self, dimension: int) -> int:
         return 1
@@ -85,6 +92,10 @@ class AdvectionDiffusion(AbstractResidual):
     diffusivity: Float[Array, ""] = eqx.field(converter=number, default=0.1)
     source: Known = eqx.field(converter=as_function, default=0.0)
 
+    def __check_init__(self) -> None:
+        NONNEGATIVE.check(diffusivity=self.diffusivity)
+        REAL.check(velocity=constant(self.velocity), source=constant(self.source))
+
     def outputs(self, dimension: int) -> int:
         return 1
 
@@ -109,6 +120,10 @@ class Burgers(AbstractResidual):
 
     viscosity: Float[Array, ""] = eqx.field(converter=number, default=0.01)
     source: Known = eqx.field(converter=as_function, default=0.0)
+
+    def __check_init__(self) -> None:
+        NONNEGATIVE.check(viscosity=self.viscosity)
+        REAL.check(source=constant(self.source))
 
     def outputs(self, dimension: int) -> int:
         return len(_space(dimension))
@@ -137,6 +152,10 @@ class AllenCahn(AbstractResidual):
     reaction: Float[Array, ""] = eqx.field(converter=number, default=5.0)
     source: Known = eqx.field(converter=as_function, default=0.0)
 
+    def __check_init__(self) -> None:
+        NONNEGATIVE.check(diffusivity=self.diffusivity)
+        REAL.check(reaction=self.reaction, source=constant(self.source))
+
     def outputs(self, dimension: int) -> int:
         return 1
 
@@ -163,6 +182,9 @@ class Schrodinger(AbstractResidual):
     potential: Known = eqx.field(converter=as_function, default=0.0)
     nonlinearity: Float[Array, ""] = eqx.field(converter=number, default=0.0)
     source: Known = eqx.field(converter=as_function, default=0.0)
+
+    def __check_init__(self) -> None:
+        REAL.check(potential=constant(self.potential), nonlinearity=self.nonlinearity, source=constant(self.source))
 
     def outputs(self, dimension: int) -> int:
         return 2

@@ -1,6 +1,6 @@
 """What actions do to an algorithm."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -8,13 +8,14 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm, Optax
+from .._core._numbers import LIMIT, POSITIVE, REAL
 from .._core._trees import select
 from ..schedules._common import scaled
 from ._spaces import Box, Discrete
 from .base import AbstractControl
 
 
-class _Scaled(eqx.Module):
+class _Scaled(NamedTuple):
     inner: PyTree
     scale: Float[Array, ""]
 
@@ -55,6 +56,8 @@ class RateMultipliers(_AbstractScaling):
     highest: float = eqx.field(static=True, default=1e3)
 
     def __check_init__(self) -> None:
+        POSITIVE.check(factors=self.factors, lowest=self.lowest)
+        LIMIT.check(highest=self.highest)
         if not self.factors or not all(factor > 0 for factor in self.factors):
             raise ValueError(f"`factors` must be positive numbers, at least one, but {self.factors} was given.")
 
@@ -82,6 +85,9 @@ class LogRate(_AbstractScaling):
     low: float = eqx.field(static=True, default=-3.0)
     high: float = eqx.field(static=True, default=3.0)
 
+    def __check_init__(self) -> None:
+        REAL.check(low=self.low, high=self.high)
+
     @property
     def space(self) -> Box:
         """One number."""
@@ -94,7 +100,7 @@ class LogRate(_AbstractScaling):
         return _Scaled(state.inner, jnp.exp(action[0]).astype(state.scale.dtype))
 
 
-class _Moving(eqx.Module):
+class _Moving(NamedTuple):
     inner: PyTree
     scale: Float[Array, ""]
     momentum: Float[Array, ""]
@@ -124,6 +130,8 @@ class RateAndMomentum(AbstractControl[_Moving]):
     hyperparameter: str = eqx.field(static=True, default="b1")
 
     def __check_init__(self) -> None:
+        REAL.check(low=self.low, high=self.high)
+        LIMIT.check(longest=self.longest)
         if not self.longest > 1:
             raise ValueError(f"`longest` must be above 1, but {self.longest} was given.")
 
@@ -173,7 +181,7 @@ class RateAndMomentum(AbstractControl[_Moving]):
         return jnp.log(state.scale)
 
 
-class _Chosen(eqx.Module):
+class _Chosen(NamedTuple):
     members: tuple[PyTree, ...]
     leader: Int[Array, ""]
 
@@ -223,7 +231,7 @@ class Choice(AbstractControl[_Chosen]):
         return state.leader.astype(jnp.result_type(float))
 
 
-class _Restarted(eqx.Module):
+class _Restarted(NamedTuple):
     inner: PyTree
     restarts: Int[Array, ""]
 

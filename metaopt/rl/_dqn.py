@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import check_counts, number
+from .._core._numbers import COUNT, FRACTION, NONNEGATIVE, SHARE, check_counts, number
 from ._common import adam
 from ._exploration import AbstractExploration, EpsilonGreedy
 from ._replay import Replay
@@ -108,6 +108,10 @@ class DQN(AbstractAgent[_DQNState]):
 
         - `ValueError`: if a count is below 1, or the memory does not hold a rollout.
         """
+        COUNT.check(hidden=hidden)
+        NONNEGATIVE.check(learning_rate=learning_rate)
+        FRACTION.check(discount=discount)
+        SHARE.check(target_rate=target_rate)
         check_counts(
             environments=environments, rollout=rollout, updates=updates, batch_size=batch_size, returns=returns
         )

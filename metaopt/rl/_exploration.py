@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._core._numbers import number
+from .._core._numbers import FRACTION, POSITIVE, SHARE, number
 
 
 class AbstractExploration(eqx.Module):
@@ -39,6 +39,10 @@ class EpsilonGreedy(AbstractExploration):
     final: Float[Array, ""] = eqx.field(converter=number, default=0.05)
     share: Float[Array, ""] = eqx.field(converter=number, default=0.5)
 
+    def __check_init__(self) -> None:
+        FRACTION.check(initial=self.initial, final=self.final)
+        SHARE.check(share=self.share)
+
     def choose(
         self, values: Float[Array, " actions"], progress: Float[Array, ""], *, key: PRNGKeyArray
     ) -> Int[Array, ""]:
@@ -60,6 +64,10 @@ class Boltzmann(AbstractExploration):
     initial: Float[Array, ""] = eqx.field(converter=number, default=1.0)
     final: Float[Array, ""] = eqx.field(converter=number, default=0.02)
     share: Float[Array, ""] = eqx.field(converter=number, default=0.5)
+
+    def __check_init__(self) -> None:
+        POSITIVE.check(initial=self.initial, final=self.final)
+        SHARE.check(share=self.share)
 
     def choose(
         self, values: Float[Array, " actions"], progress: Float[Array, ""], *, key: PRNGKeyArray

@@ -1,6 +1,6 @@
 """A learned policy as an algorithm."""
 
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm, AbstractLossReader, AbstractPlanner
 from .._core._algorithm import ASSUMED_HORIZON, horizon_leaf
-from .._core._numbers import check_counts
+from .._core._numbers import COUNT, check_counts
 from .._core._trees import select
 from ._controls import RateMultipliers
 from ._progress import Progress
@@ -20,7 +20,7 @@ from .base import AbstractControl
 P = TypeVar("P")
 
 
-class _PolicyState(eqx.Module):
+class _PolicyState(NamedTuple):
     control: PyTree
     seen: PyTree
     clock: Int[Array, ""]
@@ -75,6 +75,7 @@ class Policy(AbstractAlgorithm[_PolicyState, Any, Any], AbstractPlanner, Abstrac
 
         - `ValueError`: if `decisions` is below 1, or the actor has another number of actions than the control.
         """
+        COUNT.check(horizon=horizon, decisions=decisions)
         check_counts(decisions=decisions)
         self.inner, self.decisions = inner, decisions
         self.control = RateMultipliers() if control is None else control

@@ -10,7 +10,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import check_counts, number
+from .._core._numbers import COUNT, FRACTION, NONNEGATIVE, POSITIVE, check_counts, number
 from ._common import adam
 from ._policy_gradient import ActorCritic, LearnerState, begin, draw, judged, normalized
 from ._spaces import Actor
@@ -83,6 +83,10 @@ class PPO(AbstractAgent[LearnerState]):
 
         - `ValueError`: if a count is below 1, or the steps of a rollout do not fill the minibatches evenly.
         """
+        COUNT.check(hidden=hidden)
+        NONNEGATIVE.check(learning_rate=learning_rate, entropy=entropy)
+        FRACTION.check(discount=discount, trace=trace)
+        POSITIVE.check(clip=clip)
         check_counts(environments=environments, rollout=rollout, epochs=epochs, minibatches=minibatches)
         if environments * rollout % minibatches:
             raise ValueError(

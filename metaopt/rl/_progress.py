@@ -1,5 +1,7 @@
 """What a policy sees of an optimization."""
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree, Scalar
@@ -11,12 +13,12 @@ from .._core._trees import global_norm
 _FRAME = 6
 
 
-class _Seen(eqx.Module):
+class _Seen(NamedTuple):
     """Sums over the steps since the last observation: of the logarithms of the loss and of the gradient's norm, of the
     squares of the former, and their number."""
 
     sums: Float[Array, "3"]
-    count: Int[Array, ""]
+    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
     first: Float[Array, "2"]
     before: Float[Array, ""]
     began: Int[Array, ""]

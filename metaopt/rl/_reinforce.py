@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import check_counts, number
+from .._core._numbers import COUNT, FRACTION, NONNEGATIVE, check_counts, number
 from ._common import adam
 from ._policy_gradient import ActorCritic, LearnerState, begin, draw, judged, normalized
 from ._rollout import Steps
@@ -67,6 +67,9 @@ class REINFORCE(AbstractAgent[LearnerState]):
 
         - `ValueError`: if `environments` is below 1.
         """
+        COUNT.check(hidden=hidden)
+        NONNEGATIVE.check(learning_rate=learning_rate, entropy=entropy)
+        FRACTION.check(discount=discount)
         check_counts(environments=environments)
         self.hidden, self.environments = tuple(hidden), environments
         self.discount, self.entropy = number(discount), number(entropy)

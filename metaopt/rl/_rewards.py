@@ -4,6 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from .._core._numbers import NONNEGATIVE, POSITIVE, REAL
 from .base import AbstractReward
 
 
@@ -22,6 +23,9 @@ class ConvergenceSpeed(AbstractReward):
     """
 
     floor: float = eqx.field(static=True, default=1e-8)
+
+    def __check_init__(self) -> None:
+        POSITIVE.check(floor=self.floor)
 
     def reward(
         self, first: Float[Array, ""], before: Float[Array, ""], after: Float[Array, ""], last: Bool[Array, ""]
@@ -45,6 +49,10 @@ class Cautious(AbstractReward):
     weight: float = eqx.field(static=True, default=3.0)
     floor: float = eqx.field(static=True, default=1e-8)
 
+    def __check_init__(self) -> None:
+        NONNEGATIVE.check(weight=self.weight)
+        POSITIVE.check(floor=self.floor)
+
     def reward(
         self, first: Float[Array, ""], before: Float[Array, ""], after: Float[Array, ""], last: Bool[Array, ""]
     ) -> Float[Array, ""]:
@@ -63,6 +71,9 @@ class FinalReward(AbstractReward):
 
     floor: float = eqx.field(static=True, default=1e-8)
 
+    def __check_init__(self) -> None:
+        POSITIVE.check(floor=self.floor)
+
     def reward(
         self, first: Float[Array, ""], before: Float[Array, ""], after: Float[Array, ""], last: Bool[Array, ""]
     ) -> Float[Array, ""]:
@@ -80,6 +91,9 @@ class Regret(AbstractReward):
 
     lowest: float = eqx.field(static=True, default=0.0)
 
+    def __check_init__(self) -> None:
+        REAL.check(lowest=self.lowest)
+
     def reward(
         self, first: Float[Array, ""], before: Float[Array, ""], after: Float[Array, ""], last: Bool[Array, ""]
     ) -> Float[Array, ""]:
@@ -96,6 +110,9 @@ class TimeToTarget(AbstractReward):
     """
 
     target: float = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        REAL.check(target=self.target)
 
     def reward(
         self, first: Float[Array, ""], before: Float[Array, ""], after: Float[Array, ""], last: Bool[Array, ""]

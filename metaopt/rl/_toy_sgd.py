@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._core._numbers import check_counts
+from .._core._numbers import POSITIVE, check_counts
 from ._spaces import Box
 from .base import AbstractEnvironment, Timestep
 
@@ -62,6 +62,7 @@ class ToySGD(AbstractEnvironment[_ToyState]):
     high: float = eqx.field(static=True, default=2.0)
 
     def __check_init__(self) -> None:
+        POSITIVE.check(high=self.high)
         check_counts(horizon=self.horizon)
 
     @property

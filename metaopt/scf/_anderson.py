@@ -1,16 +1,18 @@
 """Anderson's mixing."""
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Scalar
 
+from .._core._numbers import POSITIVE, number
 from ._cdiis import smallest_residual
 from ._history import History, check_history, combined, empty, products
-from ._norms import positive
 from .base import AbstractAccelerator, Matrices, Signal
 
 
-class AndersonState(eqx.Module):
+class AndersonState(NamedTuple):
     """The Fock matrix that was diagonalized last, and pairs of such with those of their densities."""
 
     inputs: Matrices
@@ -43,9 +45,10 @@ class Anderson(AbstractAccelerator[AndersonState]):
     """
 
     history: int = eqx.field(static=True, default=8)
-    rate: Float[Array, ""] = eqx.field(converter=positive, default=1.0)
+    rate: Float[Array, ""] = eqx.field(converter=number, default=1.0)
 
     def __check_init__(self) -> None:
+        POSITIVE.check(rate=self.rate)
         check_history(self.history)
 
     def init(self, params: Matrices, *, key: PRNGKeyArray | None = None) -> AndersonState:

@@ -1,16 +1,16 @@
 """Smaller steps between the Fock matrices that are diagonalized."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree, Scalar
 
-from ._norms import fraction
+from .._core._numbers import DECAY, number
 from .base import AbstractAccelerator, Matrices, Signal
 
 
-class DampingState(eqx.Module):
+class DampingState(NamedTuple):
     """The Fock matrix that was diagonalized last, and whether there is one yet."""
 
     inner: PyTree
@@ -40,7 +40,10 @@ class Damping(AbstractAccelerator[DampingState]):
     """
 
     inner: AbstractAccelerator[Any]
-    factor: Float[Array, ""] = eqx.field(converter=fraction, default=0.3)
+    factor: Float[Array, ""] = eqx.field(converter=number, default=0.3)
+
+    def __check_init__(self) -> None:
+        DECAY.check(factor=self.factor)
 
     def init(self, params: Matrices, *, key: PRNGKeyArray | None = None) -> DampingState:
         return DampingState(self.inner.init(params, key=key), jnp.zeros_like(params), jnp.asarray(False))

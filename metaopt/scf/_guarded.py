@@ -1,19 +1,18 @@
 """An accelerator that has to earn its place."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
-from .._core._numbers import check_counts
+from .._core._numbers import POSITIVE, check_counts, number
 from .._core._trees import all_finite, select, spoiled
 from ._cdiis import CDIIS
-from ._norms import positive
 from .base import AbstractAccelerator, Matrices, Signal
 
 
-class GuardedState(eqx.Module):
+class GuardedState(NamedTuple):
     """The smallest residual so far, how long the fallback is in charge yet, and how often it was called."""
 
     inner: PyTree
@@ -40,10 +39,11 @@ class Guarded(AbstractAccelerator[GuardedState]):
 
     inner: AbstractAccelerator[Any]
     fallback: AbstractAccelerator[Any] = CDIIS()
-    growth: Float[Array, ""] = eqx.field(converter=positive, default=2.0)
+    growth: Float[Array, ""] = eqx.field(converter=number, default=2.0)
     patience: int = eqx.field(static=True, default=4)
 
     def __check_init__(self) -> None:
+        POSITIVE.check(growth=self.growth)
         check_counts(patience=self.patience)
 
     def init(self, params: Matrices, *, key: PRNGKeyArray | None = None) -> GuardedState:

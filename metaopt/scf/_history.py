@@ -1,14 +1,13 @@
 """The last few Fock matrices and what was known at each."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float, Int
 
 
-class History(eqx.Module):
+class History(NamedTuple):
     """Rings of arrays: the newest entry takes the place of the oldest.
 
     - `entries`: a tree whose leaves have a leading axis of places.
@@ -16,7 +15,7 @@ class History(eqx.Module):
     """
 
     entries: Any
-    count: Int[Array, ""]
+    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
 
     @property
     def size(self) -> int:

@@ -1,13 +1,13 @@
 """An accelerator whose moves a small network chooses."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
-from .._core._numbers import check_counts
+from .._core._numbers import POSITIVE, check_counts
 from ._history import History, check_history, empty, products
 from ._norms import largest
 from ._surrogate import REACH, modelled
@@ -20,7 +20,7 @@ _MOVES = 6
 _TINY = 1e-14
 
 
-class LearnedState(eqx.Module):
+class LearnedState(NamedTuple):
     """States of the base and of the model, the Fock matrix that was diagonalized last, and what was seen before."""
 
     base: PyTree
@@ -82,6 +82,7 @@ class LearnedAccelerator(AbstractAccelerator[LearnedState]):
 
         - `ValueError`: for a size below 1, or another share.
         """
+        POSITIVE.check(vectors=vectors)
         check_history(history, least=2)
         check_counts(hidden_size=hidden_size, iterations=iterations)
         if not 0 <= share <= 1:

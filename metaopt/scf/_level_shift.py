@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
-from .._core._numbers import number
+from .._core._numbers import NONNEGATIVE, number
 from .base import AbstractAccelerator, Matrices, Signal
 
 
@@ -33,6 +33,9 @@ class LevelShift(AbstractAccelerator[PyTree]):
 
     inner: AbstractAccelerator[Any]
     shift: Float[Array, ""] = eqx.field(converter=number, default=0.25)
+
+    def __check_init__(self) -> None:
+        NONNEGATIVE.check(shift=self.shift)
 
     def init(self, params: Matrices, *, key: PRNGKeyArray | None = None) -> PyTree:
         return self.inner.init(params, key=key)

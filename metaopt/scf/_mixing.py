@@ -1,14 +1,16 @@
 """Linear mixing of densities."""
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Scalar
 
-from ._norms import positive
+from .._core._numbers import POSITIVE, number
 from .base import AbstractAccelerator, Matrices, Signal
 
 
-class MixingState(eqx.Module):
+class MixingState(NamedTuple):
     """The mixed Fock matrix, and whether there is one yet."""
 
     mixed: Matrices
@@ -38,7 +40,10 @@ class Mixing(AbstractAccelerator[MixingState]):
         ```
     """
 
-    rate: Float[Array, ""] = eqx.field(converter=positive, default=0.5)
+    rate: Float[Array, ""] = eqx.field(converter=number, default=0.5)
+
+    def __check_init__(self) -> None:
+        POSITIVE.check(rate=self.rate)
 
     def init(self, params: Matrices, *, key: PRNGKeyArray | None = None) -> MixingState:
         del key

@@ -1,14 +1,16 @@
 """Mixing of densities by as much as lowers the energy most."""
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Scalar
 
-from ._norms import fraction
+from .._core._numbers import DECAY, number
 from .base import AbstractAccelerator, Matrices, Signal
 
 
-class OptimalDampingState(eqx.Module):
+class OptimalDampingState(NamedTuple):
     """The mixed Fock matrix and density, and whether there are any yet."""
 
     fock: Matrices
@@ -41,7 +43,10 @@ class OptimalDamping(AbstractAccelerator[OptimalDampingState]):
         ```
     """
 
-    least: Float[Array, ""] = eqx.field(converter=fraction, default=0.0)
+    least: Float[Array, ""] = eqx.field(converter=number, default=0.0)
+
+    def __check_init__(self) -> None:
+        DECAY.check(least=self.least)
 
     def init(self, params: Matrices, *, key: PRNGKeyArray | None = None) -> OptimalDampingState:
         del key

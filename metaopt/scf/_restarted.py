@@ -1,17 +1,17 @@
 """A fresh start where things get worse."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
+from .._core._numbers import POSITIVE, number
 from .._core._trees import select
-from ._norms import positive
 from .base import AbstractAccelerator, Matrices, Signal
 
 
-class RestartedState(eqx.Module):
+class RestartedState(NamedTuple):
     """The smallest residual since the last start, and how often there was one."""
 
     inner: PyTree
@@ -43,7 +43,10 @@ class Restarted(AbstractAccelerator[RestartedState]):
     """
 
     inner: AbstractAccelerator[Any]
-    growth: Float[Array, ""] = eqx.field(converter=positive, default=10.0)
+    growth: Float[Array, ""] = eqx.field(converter=number, default=10.0)
+
+    def __check_init__(self) -> None:
+        POSITIVE.check(growth=self.growth)
 
     def init(self, params: Matrices, *, key: PRNGKeyArray | None = None) -> RestartedState:
         inner = self.inner.init(params, key=key)

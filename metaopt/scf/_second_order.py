@@ -1,13 +1,14 @@
 """Newton's method on rotations of orbitals."""
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Scalar
 
-from .._core._numbers import check_counts
+from .._core._numbers import POSITIVE, check_counts, number
 from .._core._trees import select
 from ._lanczos import curvature, lanczos, scaling, trusted
-from ._norms import positive
 from ._orbitals import counts_of, dagger, rotated, separated
 from .base import AbstractAccelerator, FockBuilds, Matrices, Signal
 
@@ -18,7 +19,7 @@ _POOR, _GOOD = 0.25, 0.75
 _NOISE = 1e-13
 
 
-class SecondOrderState(eqx.Module):
+class SecondOrderState(NamedTuple):
     """Where the last step began, what it promised, how long steps may be, and the Fock builds of its own."""
 
     fock: Matrices
@@ -65,9 +66,10 @@ class SecondOrder(AbstractAccelerator[SecondOrderState]):
     """
 
     iterations: int = eqx.field(static=True, default=8)
-    radius: Float[Array, ""] = eqx.field(converter=positive, default=0.5)
+    radius: Float[Array, ""] = eqx.field(converter=number, default=0.5)
 
     def __check_init__(self) -> None:
+        POSITIVE.check(radius=self.radius)
         check_counts(iterations=self.iterations)
 
     def init(self, params: Matrices, *, key: PRNGKeyArray | None = None) -> SecondOrderState:

@@ -1,7 +1,7 @@
 """What to do in each cycle by the decisions of an actor."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -32,7 +32,7 @@ _CHOICES = (
 )
 
 
-class SteeredState(eqx.Module):
+class SteeredState(NamedTuple):
     """What a [`metaopt.scf.LearnedAccelerator`][] remembers, all that was seen in the first cycle, the choice that was
     made last, and the cycle."""
 

@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
-from .._core._numbers import check_counts, number
+from .._core._numbers import POSITIVE, REAL, check_counts, number
 from ._cdiis import smallest_residual
 from ._history import History, check_history, combined, empty, products
 from ._interactions import DensityFitted
-from ._norms import positive
 from ._orbitals import commutator
 from ._switching import Switching
 from .base import AbstractAccelerator, Matrices, Signal
@@ -74,12 +73,14 @@ class Surrogate(AbstractAccelerator[tuple[PyTree, History]]):
     base: AbstractAccelerator[Any] = eqx.field(default_factory=Switching)
     coulomb: Float[Array, ""] = eqx.field(converter=number, default=1.0)
     exchange: Float[Array, ""] = eqx.field(converter=number, default=1.0)
-    reach: Float[Array, ""] = eqx.field(converter=positive, default=REACH)
+    reach: Float[Array, ""] = eqx.field(converter=number, default=REACH)
     history: int = eqx.field(static=True, default=8)
     iterations: int = eqx.field(static=True, default=8)
     vectors: float = eqx.field(static=True, default=1.0)
 
     def __check_init__(self) -> None:
+        REAL.check(coulomb=self.coulomb, exchange=self.exchange)
+        POSITIVE.check(reach=self.reach, vectors=self.vectors)
         check_history(self.history)
         check_counts(iterations=self.iterations)
         if not self.vectors > 0:

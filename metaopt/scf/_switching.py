@@ -6,9 +6,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
+from .._core._numbers import POSITIVE, number
 from ._adiis import ADIIS
 from ._cdiis import CDIIS
-from ._norms import largest, positive
+from ._norms import largest
 from .base import AbstractAccelerator, Matrices, Signal
 
 
@@ -41,8 +42,11 @@ class Switching(AbstractAccelerator[tuple[PyTree, PyTree]]):
 
     far: AbstractAccelerator[Any] = ADIIS()
     near: AbstractAccelerator[Any] = CDIIS()
-    upper: Float[Array, ""] = eqx.field(converter=positive, default=0.1)
-    lower: Float[Array, ""] = eqx.field(converter=positive, default=1e-2)
+    upper: Float[Array, ""] = eqx.field(converter=number, default=0.1)
+    lower: Float[Array, ""] = eqx.field(converter=number, default=1e-2)
+
+    def __check_init__(self) -> None:
+        POSITIVE.check(upper=self.upper, lower=self.lower)
 
     def init(self, params: Matrices, *, key: PRNGKeyArray | None = None) -> tuple[PyTree, PyTree]:
         return self.far.init(params, key=key), self.near.init(params, key=key)

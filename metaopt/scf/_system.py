@@ -11,11 +11,11 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float
 
+from .._core._numbers import POSITIVE, number
 from ..backend import find, unusable
 from ._density_functionals import Grid
 from ._geometry import Geometry
 from ._interactions import check_size, interaction, unpacked
-from ._norms import positive
 from ._orbitals import occupy, smear, symmetric
 from .base import AbstractFunctional, AbstractIntegrals, AbstractInteraction, Matrices
 
@@ -338,7 +338,8 @@ class System(eqx.Module):
 
         - `ValueError`: if it is not positive.
         """
-        return dataclasses.replace(self, temperature=positive(temperature).astype(self.overlap.dtype))
+        POSITIVE.check(temperature=temperature)
+        return dataclasses.replace(self, temperature=number(temperature).astype(self.overlap.dtype))
 
     def unrestricted(self) -> "System":
         """The same with orbitals of each spin of their own."""

@@ -98,10 +98,10 @@ class Signal(eqx.Module):
     operator: AbstractOperator
 
 
-class FockBuilds(eqx.Module):
+class FockBuilds(NamedTuple):
     """A counter of Fock builds for the state of an accelerator. [`metaopt.scf.solve`][] adds them up."""
 
-    count: Int[Array, ""]
+    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 def hidden_builds(state: PyTree[Any]) -> Int[Array, ""]:

@@ -1,22 +1,22 @@
 """Shorter steps from where the loss was still falling."""
 
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import check_counts
+from .._core._numbers import FRACTION, INSIDE, check_counts, number
 from .._core._trees import compute_dtype, match, select, trainable
-from ._common import fraction, needed, positive
+from ._common import needed
 from ._polyak import descent
 
 
 P = TypeVar("P")
 
 
-class _BacktrackingState(eqx.Module):
+class _BacktrackingState(NamedTuple):
     """Where the loss fell enough last: the state of the inner algorithm there, the loss, what was proposed, by how much
     that lowers the loss to first order, and what is taken of it."""
 
@@ -78,9 +78,11 @@ class Backtracking(AbstractAlgorithm[_BacktrackingState, Any, Any]):
 
         - `ValueError`: if `shrinkage` or `slope` is not between 0 and 1, or `attempts` is below 1.
         """
+        INSIDE.check(shrinkage=shrinkage)
+        FRACTION.check(slope=slope)
         check_counts(attempts=attempts)
         self.inner, self.attempts = inner, attempts
-        self.shrinkage, self.slope = fraction(positive(shrinkage)), fraction(slope)
+        self.shrinkage, self.slope = number(shrinkage), number(slope)
 
     def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _BacktrackingState:
         point, dtype = trainable(params), self.slope.dtype

@@ -1,20 +1,19 @@
 """Longer steps while the loss falls fast enough, and shorter ones where it does not."""
 
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import number
-from ._common import Window, count, needed, positive, scaled
+from .._core._numbers import COUNT, GROWTH, LIMIT, NONNEGATIVE, POSITIVE, SHARE, number
+from ._common import Window, count, needed, scaled
 
 
 P = TypeVar("P")
 
 
-class _BoldDriverState(eqx.Module):
+class _BoldDriverState(NamedTuple):
     inner: PyTree
     scale: Float[Array, ""]
     previous: Float[Array, ""]
@@ -80,10 +79,16 @@ class BoldDriver(AbstractAlgorithm[_BoldDriverState, Any, Any]):
 
         - `ValueError`: if `frequency` is below 1 or a factor is not positive.
         """
-        self.inner, self.frequency = inner, count("frequency", frequency)
+        COUNT.check(frequency=frequency)
+        NONNEGATIVE.check(threshold=threshold)
+        GROWTH.check(growth=growth)
+        SHARE.check(reduction=reduction)
+        POSITIVE.check(minimum=minimum)
+        LIMIT.check(maximum=maximum)
+        self.inner, self.frequency = inner, count(frequency)
         self.threshold = number(threshold)
-        self.growth, self.reduction = positive(growth), positive(reduction)
-        self.minimum, self.maximum = positive(minimum), positive(maximum)
+        self.growth, self.reduction = number(growth), number(reduction)
+        self.minimum, self.maximum = number(minimum), number(maximum)
 
     def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _BoldDriverState:
         dtype = self.growth.dtype

@@ -1,34 +1,17 @@
 """What schedules share: the checks of their numbers, and the scaling of a step."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar, ScalarLike
 
-from .._core._numbers import number
 from .._core._trees import compute_dtype
 
 
-def fraction(x: ScalarLike) -> Float[Array, ""]:
-    """A number between 0 and 1, as a leaf."""
-    if isinstance(x, int | float) and not 0 <= x <= 1:
-        raise ValueError(f"A fraction must be between 0 and 1, but {x!r} was given.")
-    return number(x)
-
-
-def positive(x: ScalarLike) -> Float[Array, ""]:
-    """A number above 0, as a leaf."""
-    if isinstance(x, int | float) and not x > 0:
-        raise ValueError(f"A positive number was wanted, but {x!r} was given.")
-    return number(x)
-
-
-def count(name: str, x: ScalarLike, fewest: int = 1) -> Int[Array, ""]:
+def count(x: ScalarLike) -> Int[Array, ""]:
     """A whole number, as a leaf."""
-    if isinstance(x, int | float) and (x < fewest or x != int(x)):
-        raise ValueError(f"`{name}` must be a whole number of at least {fewest}, but {x!r} was given.")
     return jnp.asarray(x, jnp.int32)
 
 
@@ -48,7 +31,7 @@ def half_cosine(done: Float[Array, ""], final: Float[Array, ""]) -> Float[Array,
     return final + (1 - final) * (1 + jnp.cos(jnp.pi * done)) / 2
 
 
-class Window(eqx.Module):
+class Window(NamedTuple):
     """Losses that are averaged over windows of steps: their sum in the present window, and how many were seen."""
 
     total: Float[Array, ""]

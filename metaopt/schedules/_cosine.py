@@ -6,7 +6,8 @@ from jaxtyping import Array, Float, Int, ScalarLike
 
 from .._core import AbstractAlgorithm, AbstractPlanner
 from .._core._algorithm import ASSUMED_HORIZON, horizon_leaf
-from ._common import fraction, half_cosine, warmup
+from .._core._numbers import COUNT, FRACTION, number
+from ._common import half_cosine, warmup
 from .base import AbstractSchedule
 
 
@@ -56,10 +57,12 @@ class Cosine(AbstractSchedule, AbstractPlanner):
 
         - `ValueError`: if `horizon` is below 1 or a fraction is not between 0 and 1.
         """
+        COUNT.check(horizon=horizon)
+        FRACTION.check(final_fraction=final_fraction, warmup_fraction=warmup_fraction)
         self.inner = inner
         self.horizon = horizon_leaf(horizon)
-        self.final_fraction = fraction(final_fraction)
-        self.warmup_fraction = fraction(warmup_fraction)
+        self.final_fraction = number(final_fraction)
+        self.warmup_fraction = number(warmup_fraction)
 
     def factor(self, clock: Int[Array, ""]) -> Float[Array, ""]:
         rise, done = warmup(clock, self.horizon, self.warmup_fraction)

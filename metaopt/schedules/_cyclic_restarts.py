@@ -1,14 +1,14 @@
 """Cosine decay with warm restarts."""
 
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import COUNT, FRACTION, number
 from .._core._trees import compute_dtype
-from ._common import count, fraction, half_cosine, scaled
+from ._common import count, half_cosine, scaled
 
 
 P = TypeVar("P")
@@ -16,7 +16,7 @@ P = TypeVar("P")
 _LONGEST = 2**30
 
 
-class _CyclicState(eqx.Module):
+class _CyclicState(NamedTuple):
     """`position` counts the steps of the present cycle, which has `length` of them."""
 
     inner: PyTree
@@ -67,8 +67,10 @@ class CyclicRestarts(AbstractAlgorithm[_CyclicState, Any, Any]):
 
         - `ValueError`: if `period` or `growth` is below 1 or `final_fraction` is not between 0 and 1.
         """
-        self.inner, self.final_fraction = inner, fraction(final_fraction)
-        self.period, self.growth = count("period", period), count("growth", growth)
+        COUNT.check(period=period, growth=growth)
+        FRACTION.check(final_fraction=final_fraction)
+        self.inner, self.final_fraction = inner, number(final_fraction)
+        self.period, self.growth = count(period), count(growth)
 
     def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _CyclicState:
         return _CyclicState(self.inner.init(params, key=key), jnp.zeros((), jnp.int32), jnp.copy(self.period))

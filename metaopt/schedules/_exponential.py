@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, ScalarLike
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import COUNT, FRACTION, POSITIVE, number
 from .._core._trees import compute_dtype
-from ._common import count, fraction, positive
+from ._common import count
 from .base import AbstractSchedule
 
 
@@ -56,8 +57,11 @@ class Exponential(AbstractSchedule):
 
         - `ValueError`: if `decay` is not positive, `period` is below 1 or `minimum` is not between 0 and 1.
         """
+        POSITIVE.check(decay=decay)
+        COUNT.check(period=period)
+        FRACTION.check(minimum=minimum)
         self.inner, self.stairs = inner, stairs
-        self.decay, self.period, self.minimum = positive(decay), count("period", period), fraction(minimum)
+        self.decay, self.period, self.minimum = number(decay), count(period), number(minimum)
 
     def factor(self, clock: Int[Array, ""]) -> Float[Array, ""]:
         dtype = compute_dtype(self.decay.dtype)

@@ -1,20 +1,21 @@
 """The step size as a parameter that descends, too."""
 
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm
+from .._core._numbers import POSITIVE, number
 from .._core._trees import add_up, compute_dtype, global_norm, match, trainable
-from ._common import positive, scaled
+from ._common import scaled
 
 
 P = TypeVar("P")
 
 
-class _HypergradientState(eqx.Module):
+class _HypergradientState(NamedTuple):
     """`direction` is the step that the inner algorithm proposed last."""
 
     inner: PyTree
@@ -71,8 +72,9 @@ class Hypergradient(AbstractAlgorithm[_HypergradientState, Any, Any]):
 
         - `ValueError`: if `rate` or `minimum` is not positive.
         """
+        POSITIVE.check(rate=rate, minimum=minimum)
         self.inner, self.multiplicative = inner, multiplicative
-        self.rate, self.minimum = positive(rate), positive(minimum)
+        self.rate, self.minimum = number(rate), number(minimum)
 
     def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _HypergradientState:
         zeros = trainable(params)

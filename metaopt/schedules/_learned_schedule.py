@@ -1,6 +1,6 @@
 """A schedule that is meta-learned."""
 
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -9,8 +9,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLik
 
 from .._core import AbstractAlgorithm, AbstractPlanner
 from .._core._algorithm import ASSUMED_HORIZON, horizon_leaf
+from .._core._numbers import COUNT
 from .._core._trees import global_norm
-from ._common import count, needed, scaled
+from ._common import needed, scaled
 
 
 P = TypeVar("P")
@@ -20,7 +21,7 @@ _TIMES = (0.05, 0.2, 0.5, 0.8)
 _FEATURES = 1 + len(_TIMES) + len(_DECAYS) + 2
 
 
-class _LearnedState(eqx.Module):
+class _LearnedState(NamedTuple):
     """Moving averages of the logarithm of the loss and of the gradient's norm, relative to the first of each."""
 
     inner: PyTree
@@ -68,7 +69,7 @@ class LearnedSchedule(AbstractAlgorithm[_LearnedState, Any, Any], AbstractPlanne
 
         - `ValueError`: if `hidden_size` or `horizon` is below 1.
         """
-        count("hidden_size", hidden_size)
+        COUNT.check(horizon=horizon, hidden_size=hidden_size)
         self.inner, self.horizon = inner, horizon_leaf(horizon)
         self.hidden = eqx.nn.Linear(_FEATURES, hidden_size, key=jr.key(0) if key is None else key)
         zero = eqx.nn.Linear(hidden_size, 1, key=jr.key(0))

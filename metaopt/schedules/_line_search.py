@@ -1,7 +1,7 @@
 """Steps as long as the loss along them allows."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -10,15 +10,15 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import check_counts
+from .._core._numbers import FRACTION, INSIDE, check_counts, number
 from .._core._trees import match, trainable
-from ._common import fraction, needed, positive
+from ._common import needed
 
 
 P = TypeVar("P")
 
 
-class _LineSearchState(eqx.Module):
+class _LineSearchState(NamedTuple):
     inner: PyTree
     search: PyTree
 
@@ -73,9 +73,11 @@ class LineSearch(AbstractAlgorithm[_LineSearchState, Any, Any]):
 
         - `ValueError`: if `shrinkage` or `slope` is not between 0 and 1, or `attempts` is below 1.
         """
+        INSIDE.check(shrinkage=shrinkage)
+        FRACTION.check(slope=slope)
         check_counts(attempts=attempts)
         self.inner, self.objective, self.attempts = inner, objective, attempts
-        self.shrinkage, self.slope = fraction(positive(shrinkage)), fraction(slope)
+        self.shrinkage, self.slope = number(shrinkage), number(slope)
 
     def _search(self) -> optax.GradientTransformationExtraArgs:
         return optax.scale_by_backtracking_linesearch(

@@ -7,7 +7,8 @@ from jaxtyping import Array, Float, Int, ScalarLike
 
 from .._core import AbstractAlgorithm, AbstractPlanner
 from .._core._algorithm import ASSUMED_HORIZON, horizon_leaf
-from ._common import fraction, warmup
+from .._core._numbers import COUNT, FRACTION, number
+from ._common import warmup
 from .base import AbstractSchedule
 
 
@@ -64,11 +65,13 @@ class Linear(AbstractSchedule, AbstractPlanner):
 
         - `ValueError`: if `horizon` is below 1 or a fraction is not between 0 and 1.
         """
+        COUNT.check(horizon=horizon)
+        FRACTION.check(final_fraction=final_fraction, warmup_fraction=warmup_fraction, decay_fraction=decay_fraction)
         self.inner = inner
         self.horizon = horizon_leaf(horizon)
-        self.final_fraction = fraction(final_fraction)
-        self.warmup_fraction = fraction(warmup_fraction)
-        self.decay_fraction = fraction(decay_fraction)
+        self.final_fraction = number(final_fraction)
+        self.warmup_fraction = number(warmup_fraction)
+        self.decay_fraction = number(decay_fraction)
 
     def factor(self, clock: Int[Array, ""]) -> Float[Array, ""]:
         rise, _ = warmup(clock, self.horizon, self.warmup_fraction)

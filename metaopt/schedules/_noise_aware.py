@@ -1,21 +1,21 @@
 """One algorithm for losses with noise, another one for losses without."""
 
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import check_counts
+from .._core._numbers import COUNT, FRACTION, check_counts, number
 from .._core._trees import global_norm, select
-from ._common import fraction, needed
+from ._common import needed
 
 
 P = TypeVar("P")
 
 
-class _NoiseAwareState(eqx.Module):
+class _NoiseAwareState(NamedTuple):
     """The loss and the norm of the gradient that were seen first, and whether the exact algorithm is followed."""
 
     noisy: PyTree
@@ -61,8 +61,10 @@ class NoiseAware(AbstractAlgorithm[_NoiseAwareState, Any, Any]):
 
         - `ValueError`: if `trial` is below 1, or `share` is not between 0 and 1.
         """
+        COUNT.check(trial=trial)
+        FRACTION.check(share=share)
         check_counts(trial=trial)
-        self.noisy, self.exact, self.trial, self.share = noisy, exact, trial, fraction(share)
+        self.noisy, self.exact, self.trial, self.share = noisy, exact, trial, number(share)
 
     def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _NoiseAwareState:
         return _NoiseAwareState(

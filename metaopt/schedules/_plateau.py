@@ -1,19 +1,19 @@
 """Smaller steps where the loss has stopped to fall."""
 
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm
-from ._common import Window, count, fraction, needed, positive, scaled
+from .._core._numbers import COUNT, FRACTION, SHARE, WHOLE, number
+from ._common import Window, count, needed, scaled
 
 
 P = TypeVar("P")
 
 
-class _PlateauState(eqx.Module):
+class _PlateauState(NamedTuple):
     """`bad` windows brought nothing, and `rest` are left of the cooldown."""
 
     inner: PyTree
@@ -79,10 +79,14 @@ class Plateau(AbstractAlgorithm[_PlateauState, Any, Any]):
         - `ValueError`: if a fraction is not between 0 and 1, `patience` or `cooldown` is negative, or `window` is
             below 1.
         """
+        SHARE.check(reduction=reduction)
+        WHOLE.check(patience=patience, cooldown=cooldown)
+        COUNT.check(window=window)
+        FRACTION.check(minimum=minimum, threshold=threshold)
         self.inner = inner
-        self.reduction, self.minimum, self.threshold = positive(reduction), fraction(minimum), fraction(threshold)
-        self.patience, self.cooldown = count("patience", patience, 0), count("cooldown", cooldown, 0)
-        self.window = count("window", window)
+        self.reduction, self.minimum, self.threshold = number(reduction), number(minimum), number(threshold)
+        self.patience, self.cooldown = count(patience), count(cooldown)
+        self.window = count(window)
 
     def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _PlateauState:
         dtype = self.reduction.dtype

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import number
+from .._core._numbers import LIMIT, REAL, number
 from .._core._trees import add_up, compute_dtype, match
-from ._common import needed, positive, scaled
+from ._common import needed, scaled
 
 
 P = TypeVar("P")
@@ -57,7 +57,9 @@ class Polyak(AbstractAlgorithm[Any, Any, Any]):
 
         - `ValueError`: if `maximum` is not positive.
         """
-        self.inner, self.lowest, self.maximum = inner, number(lowest), positive(maximum)
+        REAL.check(lowest=lowest)
+        LIMIT.check(maximum=maximum)
+        self.inner, self.lowest, self.maximum = inner, number(lowest), number(maximum)
 
     def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> Any:
         return self.inner.init(params, key=key)

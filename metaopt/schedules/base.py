@@ -1,7 +1,7 @@
 """The abstract schedule."""
 
 import abc
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from ._common import scaled
 P = TypeVar("P")
 
 
-class ScheduleState(eqx.Module):
+class ScheduleState(NamedTuple):
     """The state of the inner algorithm, and how many steps were taken."""
 
     inner: PyTree

@@ -84,7 +84,7 @@ def test_loss_memory_passes_over_what_is_not_finite():
     memory = LossMemory.create()
     for x in (3.0, 2.0, jnp.nan, jnp.inf, 1.0):
         memory = memory.see(jnp.asarray(x))
-    assert memory.count == 3 and memory.first == 3
+    assert memory.told == 3 and memory.first == 3
     np.testing.assert_allclose(memory.fast, 2.0, rtol=1e-6)
     assert bool(jnp.all(jnp.isfinite(memory.features())))
     assert bool(jnp.all(LossMemory.create().features() == 0))

@@ -178,8 +178,8 @@ def test_derivatives_by_numbers_are_finite_differences(name: str) -> None:
         ({"name": "cdiis", "history": 0}, "`history` must be at least 1, but 0"),
         ({"name": "ediis", "history": 9}, "`history` must be between 1 and 8, but 9"),
         ({"name": "second_order", "iterations": 0}, "`iterations` must be at least 1"),
-        ({"name": "mixing", "rate": 0.0}, "positive number was wanted, but 0.0"),
-        ({"name": "damping", "inner": "cdiis", "factor": 1.0}, "less than 1 was wanted, but 1.0"),
+        ({"name": "mixing", "rate": 0.0}, "`rate` must be positive, but 0.0"),
+        ({"name": "damping", "inner": "cdiis", "factor": 1.0}, "`factor` must be at least 0 and less than 1, but 1.0"),
         ({"name": "guarded", "inner": "cdiis", "patience": 0}, "`patience` must be at least 1"),
     ],
 )

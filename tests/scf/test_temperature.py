@@ -102,5 +102,5 @@ def test_derivatives_of_solutions(spins: int) -> None:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(ValueError, match="positive number was wanted"):
+    with pytest.raises(ValueError, match="`temperature` must be positive"):
         hydrogens(0.0, 1.4).smeared(0.0)

@@ -265,7 +265,7 @@ def test_a_missing_loss_is_asked_for(name: str) -> None:
     ("make", "text"),
     [
         (lambda: Plateau(_sgd(), patience=-1), "`patience` must be a whole number of at least 0"),
-        (lambda: Exponential(_sgd(), decay=0.0), "positive number"),
+        (lambda: Exponential(_sgd(), decay=0.0), "`decay` must be positive"),
         (lambda: CyclicRestarts(_sgd(), growth=1.5), "`growth` must be a whole number"),
         (lambda: Linear(_sgd(), final_fraction=2.0), "between 0 and 1"),
         (lambda: LineSearch(_sgd(), jnp.sum, attempts=0), "`attempts` must be at least 1"),

@@ -61,6 +61,8 @@ class Pallas(AbstractPartialBackend):
     def __check_init__(self) -> None:
         if self.block is not None and (self.block < 16 or self.block & (self.block - 1)):
             raise ValueError(f"`block` must be a power of two of at least 16, but {self.block} was given.")
+        if self.warps < 1:
+            raise ValueError(f"`warps` must be at least 1, but {self.warps} was given.")
         if self.interpret not in (None, "triton", "mosaic"):
             raise ValueError(f"`interpret` must be `triton` or `mosaic`, but `{self.interpret}` was given.")
 
