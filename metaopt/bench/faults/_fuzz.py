@@ -223,8 +223,9 @@ def attempt(trial: Trial, folder: Path, files: int, seed: int) -> Outcome:
 def _read_all(files: Iterable[tuple[str, Path]], readers: Readers) -> Outcome:
     refused, undocumented, peak, slowest = 0, [], -math.inf, 0.0
     for name, path in files:
+        before = _start_of_peak()
         for reader in readers:
-            begun, before = time.perf_counter(), _start_of_peak()
+            begun = time.perf_counter()
             try:
                 found = reader(path)
                 if isinstance(found, str) and not _is_printable(found):
@@ -235,8 +236,8 @@ def _read_all(files: Iterable[tuple[str, Path]], readers: Readers) -> Outcome:
                     undocumented.append(f"{name}: steers the terminal: {str(error)!a}")
             except Exception as error:
                 undocumented.append(f"{name}: {type(error).__name__}: {str(error)[:200]!a}")
-            peak = max(peak, (_peak() - before - 4 * path.stat().st_size) / _MIB)
             slowest = max(slowest, time.perf_counter() - begun)
+        peak = max(peak, (_peak() - before - 4 * path.stat().st_size) / _MIB)
     return Outcome(refused, undocumented, peak, slowest)
 
 
