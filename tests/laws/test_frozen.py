@@ -60,10 +60,11 @@ BACKENDS: dict[str, AbstractBackend | None] = {
     "native": None,  # a fixture, which knows whether it can be used here
     "triton": Pallas(smallest=2, interpret="triton"),
 }
+_SECOND = {"tiled", "triton"}
 RULES = {"mlp": MLP, "adafac_mlp": AdafacMLP, "velo": VeLO}
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", [pytest.param(b, marks=[pytest.mark.slow] * (b in _SECOND)) for b in BACKENDS])
 @pytest.mark.parametrize("rule", ["mlp", *[pytest.param(r, marks=pytest.mark.slow) for r in ("adafac_mlp", "velo")]])
 @settings(max_examples=1, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=seeds)
