@@ -142,7 +142,7 @@ class SkipNonFinite(AbstractAlgorithm[PyTree, PyTree, PyTree]):
             raise ValueError(
                 f"`jump` must be above 1, but {jump} was given. Use `None` to let everything finite through."
             )
-        self.inner, self.jump = inner, jump
+        self.inner, self.jump = inner, None if jump is None else float(jump)
 
     def init(self, params: PyTree, *, key: PRNGKeyArray | None = None) -> _SkipState:
         return _SkipState(
