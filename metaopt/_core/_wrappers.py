@@ -147,7 +147,7 @@ class SkipNonFinite(AbstractAlgorithm[Any, Any, Any]):
             raise ValueError(
                 f"`jump` must be above 1, but {jump} was given. Use `None` to let everything finite through."
             )
-        self.inner, self.jump = inner, jump
+        self.inner, self.jump = inner, None if jump is None else float(jump)
 
     def init(self, params: Any, *, key: PRNGKeyArray | None = None) -> _SkipState:
         return _SkipState(

@@ -39,7 +39,8 @@ class Progress(AbstractPlanner):
     with $\hat\mu$ corrected for starting at zero: -1 where an average is as low as it ever was. The first two steps see
     zeros.
 
-    Without a loss, losses are taken to be the same all the time.
+    Without a loss, losses are taken to be the same all the time. One that is not finite is taken to be the highest of
+    the averages.
     """
 
     horizon: Int[Array, ""] = eqx.field(converter=horizon_leaf, default=ASSUMED_HORIZON)
@@ -71,7 +72,10 @@ class Progress(AbstractPlanner):
         # The old averages are corrected as if they held one loss more, as published.
         correction = -1 / jnp.expm1(-(t + 1) / memory)
         loss = jnp.ones((), dtype) if value is None else jnp.asarray(value).astype(dtype)
-        highest = jnp.where(step == 0, loss, jnp.max(old.means * correction))
+        highest = jnp.max(old.means * correction)
+        # What is not finite says nothing: the averages stay about where they are.
+        loss = jnp.where(jnp.isfinite(loss), loss, jnp.where(step == 0, 1, highest))
+        highest = jnp.where(step == 0, loss, highest)
         loss = jnp.minimum(2 * jnp.abs(highest), loss)
         means = old.means + fresh * (loss - old.means)
         corrected = means * correction

@@ -106,7 +106,7 @@ class Plateau(AbstractAlgorithm[_PlateauState, Any, Any]):
         window, due, average = state.window.add(needed("Plateau", value), self.window)
         inner, proposed = self.inner.step(state.inner, params, grads, value=value)
         # Relative to the size, so that it is an improvement for losses below zero, too.
-        better = average < state.best - self.threshold * jnp.abs(state.best)
+        better = (average < state.best - self.threshold * jnp.abs(state.best)) & jnp.isfinite(average)
         resting = state.rest > 0
         bad = jnp.where(better | resting, 0, state.bad + 1)
         reduce = due & (bad > self.patience)

@@ -22,9 +22,9 @@ class Polyak(AbstractAlgorithm[Any, Any, Any]):
     $$\theta_{t+1} = \theta_t + \gamma_t d_t, \qquad
       \gamma_t = \mathrm{clip}\left(\frac{f(\theta_t) - f_\ast}{-\langle g_t, d_t \rangle}, 0, \gamma_{\max}\right)$$
 
-    and $\gamma_t = 0$ if $d_t$ does not lead downhill. Around gradient descent with rate 1, $d = -g$, this is Polyak's
-    rule, and with the maximum the stochastic one. $f_\ast$ must not be above the lowest loss; for networks that can fit
-    their data it is 0.
+    and $\gamma_t = 0$ if $d_t$ does not lead downhill, or the loss is not finite. Around gradient descent with rate 1,
+    $d = -g$, this is Polyak's rule, and with the maximum the stochastic one. $f_\ast$ must not be above the lowest
+    loss; for networks that can fit their data it is 0.
 
     ??? cite "Reference"
 
@@ -68,7 +68,7 @@ class Polyak(AbstractAlgorithm[Any, Any, Any]):
         loss = needed("Polyak", value).astype(self.lowest.dtype)
         state, proposed = self.inner.step(state, params, grads, value=value)
         fall = descent(params, proposed, grads).astype(loss.dtype)
-        downhill = fall > 0
+        downhill = (fall > 0) & jnp.isfinite(loss)
         ratio = (loss - self.lowest) / jnp.where(downhill, fall, 1)
         return state, scaled(params, proposed, jnp.where(downhill, jnp.clip(ratio, 0, self.maximum), 0))
 

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 import metaopt
+from metaopt._core._trees import global_norm
 
 from .problems import Descent
 
@@ -166,7 +167,7 @@ def _after(algorithm: metaopt.AbstractAlgorithm, signals: Any, values: Any = Non
 def test_a_jump_is_left_out_like_what_is_not_finite(bad: float) -> None:
     state, params = _after(metaopt.SkipNonFinite(ADAM), [HEALTHY, jnp.asarray([bad, 0.1]), HEALTHY])
     assert eqx.tree_equal((state.inner, params), _after(ADAM, [HEALTHY, HEALTHY]))
-    assert state.skipped == 1 and state.jumps == int(np.isfinite(bad))
+    assert state.skipped == 1 and state.jumps == int(bad == 65504)  # squares of the others are not finite
 
 
 def test_a_finite_gradient_that_makes_the_state_infinite_is_left_out_even_first() -> None:
@@ -224,5 +225,5 @@ def test_norms_neither_overflow_nor_vanish(scale: float) -> None:
     """So that what is too long for squares in single precision is still clipped to the norm that was asked for."""
     new = _step(metaopt.ClipByGlobalNorm(Descent(1.0), 2.5 * scale), {"a": jnp.zeros(2)}, {"a": scale * GRADS["a"]})
     np.testing.assert_allclose(new["a"] / scale, [-2.5, 0.0], rtol=1e-6)
-    norm = metaopt._core._trees.global_norm({"a": scale * jnp.asarray([3.0, 4.0])})
+    norm = global_norm({"a": scale * jnp.asarray([3.0, 4.0])})
     np.testing.assert_allclose(norm / scale, 5.0, rtol=1e-6)

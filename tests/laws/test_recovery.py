@@ -43,8 +43,9 @@ def test_no_guard_is_poisoned(name: str, guard: str) -> None:
     faults = [Fault(bad, place, 10) for bad in BAD if abs(bad) != BAD[-1] for place in _recovery.PLACES]
     finite, ratios = _recovery.recovered(_recovery.make(name), faults, [0], GUARDS[guard])
     assert np.all(finite)
-    of_loss = np.asarray([fault.place == "value" for fault in faults])
-    assert np.max(ratios[:, of_loss]) < 1.1  # a fault may call the fallback, but the run goes on
+    # A finite number is for `skip_non_finite`: gradient descent, the fallback, does what it says.
+    known = np.asarray([not np.isfinite(fault.bad) for fault in faults])
+    assert np.max(ratios[:, known]) < 1.1  # a fault may call the fallback, but the run goes on
 
 
 @pytest.mark.parametrize("fallback", ["adam", pytest.param("hypergradient", marks=pytest.mark.slow)])
