@@ -8,7 +8,7 @@ import jax.random as jr
 from jax.scipy.special import ndtri
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._core._numbers import COUNT, REAL, check_counts
+from .._core._numbers import REAL, WHOLE, check_counts
 from ._spaces import Box, Discrete
 from .base import AbstractEnvironment, Timestep
 
@@ -103,7 +103,7 @@ class FunctionApproximation(AbstractEnvironment[_TraceState]):
         - `ValueError`: if a count is below 1, `values` is 1 or negative, or a kind is unknown.
         """
         REAL.check(slope=slope)
-        COUNT.check(values=values)
+        WHOLE.check(values=values)
         check_counts(dimensions=dimensions, horizon=horizon, kinds=len(kinds))
         if values < 0 or values == 1:
             raise ValueError(f"`values` must be at least 2, or 0 for continuous actions, but {values} was given.")

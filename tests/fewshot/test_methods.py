@@ -111,7 +111,7 @@ def test_counts_are_positive(method: Any, name: str) -> None:
 def test_other_numbers_are_checked() -> None:
     with pytest.raises(ValueError, match="`length` must be at least 1"):
         TrajectoryMeta(length=0)
-    with pytest.raises(ValueError, match="`regularization` must not be negative"):
+    with pytest.raises(ValueError, match="`regularization` must be at least 0"):
         TrajectoryMeta(regularization=-1.0)
     with pytest.raises(ValueError, match="`strength` must be positive"):
         IMAML(strength=0.0)

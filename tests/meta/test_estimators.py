@@ -163,10 +163,13 @@ def test_only_trains_what_is_named():
     ("make", "text"),
     [
         (lambda: PES(0.01, 21).init(descent(RATE), problem(), key=jr.key(0)), "longer than the longest horizon"),
-        (lambda: TruncatedUnroll(0).init(descent(RATE), problem(), key=jr.key(0)), "`truncation` must be at least 1"),
+        (
+            lambda: TruncatedUnroll(0).init(descent(RATE), problem(), key=jr.key(0)),
+            "`truncation` must be a whole number of at least 1",
+        ),
         (lambda: PES(0.0, 5), "`std` must be positive"),
         (lambda: problem(tasks=0), "`tasks` must be at least 1"),
-        (lambda: problem(weight_penalty=-1.0), "must not be negative"),
+        (lambda: problem(weight_penalty=-1.0), "`weight_penalty` must be at least 0"),
         (
             lambda: Unrolled().init(metaopt.Learner(metaopt.from_optax(optax.sgd(0.1))), problem(), key=jr.key(0)),
             "nothing to train",

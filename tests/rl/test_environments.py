@@ -135,7 +135,7 @@ def test_new_episodes_begin_where_old_ones_end() -> None:
         (lambda: rl.sigmoid(0), "`dimensions` must be at least 1"),
         (lambda: rl.FunctionApproximation(values=1), "`values` must be at least 2"),
         (lambda: rl.Box(1, 2.0, 1.0), "`low` must be below `high`"),
-        (lambda: rl.RateMultipliers((1.0, -2.0)), "positive numbers"),
+        (lambda: rl.RateMultipliers((1.0, -2.0)), "`factors` must be positive"),
         (lambda: rl.DQN(capacity=5), "`capacity` must hold"),
         (lambda: rl.PPO(environments=3, rollout=3), "cannot be divided"),
     ],
