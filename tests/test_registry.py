@@ -270,7 +270,8 @@ def test_a_rule_that_looks_at_numbers_is_loaded(tmp_path):
     own = DEFAULT.register(metaopt.AbstractAlgorithm, "choosy", Choosy)
     spec = {"algorithm": {"name": "choosy", "rate": 2.0}}
     metaopt.save(tmp_path / "x.metaopt", metaopt.build(spec, metaopt.Learner, registry=own), spec=spec)
-    assert metaopt.load(tmp_path / "x.metaopt", registry=own).algorithm.rate == 2.0
+    loaded = metaopt.load(tmp_path / "x.metaopt", registry=own).algorithm
+    assert isinstance(loaded, Choosy) and loaded.rate == 2.0
     with pytest.raises(SpecError, match="`rate` must be positive"):
         metaopt.save(tmp_path / "x.metaopt", 1.0, spec={"algorithm": {"name": "choosy", "rate": -2.0}})
         metaopt.load(tmp_path / "x.metaopt", registry=own)

@@ -257,7 +257,7 @@ def test_options_that_make_no_sense_are_refused() -> None:
         EpsilonConstraint(_sgd(), (1.0, 1.0), index=2)
 
 
-@pytest.mark.parametrize("rule", [metaopt.multiobjective.CAGrad, metaopt.multiobjective.PCGrad])
+@pytest.mark.parametrize("rule", [CAGrad, PCGrad])
 def test_sums_of_large_half_precision_gradients_are_finite(rule: Any) -> None:
     """Weights add up to more than one, and 60000 times that is more than half precision holds."""
     combiner = rule(metaopt.from_optax(optax.sgd, learning_rate=1e-5))
