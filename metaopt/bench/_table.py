@@ -183,6 +183,12 @@ BENCHMARKS: dict[str, Benchmark] = {
         12,
         "extra `data`",
     ),
+    "faults": Benchmark(
+        "what users and machines do: bad numbers, damaged files, kills and full disks, broken caches of kernels",
+        "metaopt.bench.faults:run",
+        12,
+        "Linux for the kills; a C++ compiler for the caches",
+    ),
     "import-cost": Benchmark(
         "what importing metaopt costs beside JAX, Equinox and Optax", "metaopt.bench._import_cost:run", 0.5
     ),

@@ -162,7 +162,17 @@ class Report:
         lines = []
         for line, claim in zip(report(claims).splitlines(), self.claims, strict=True):
             lines += [line, *(f"    {name}: {text}" for name, text in claim.terms().items() if text)]
-        return "\n\n".join(part for part in (report(self.rows), "\n".join(lines), *self.notes) if part)
+        return "\n\n".join(part for part in (*map(report, self._tables()), "\n".join(lines), *self.notes) if part)
+
+    def _tables(self) -> list[list[dict[str, Any]]]:
+        """The rows, apart where they have no column in common with those before."""
+        tables: list[list[dict[str, Any]]] = []
+        for row in self.rows:
+            if tables and set(tables[-1][-1]) & set(row):
+                tables[-1].append(row)
+            else:
+                tables.append([row])
+        return tables
 
     def to_json(self, name: str, machine: dict[str, Any]) -> dict[str, Any]:
         """The report as JSON data."""

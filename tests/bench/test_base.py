@@ -47,6 +47,12 @@ def test_a_report_as_text():
     assert notes == ["Two notes.", "The second."]
 
 
+def test_rows_of_other_columns_are_another_table():
+    rows = [{"a": 1, "b": 2}, {"a": 3}, {"c": 4}]
+    first, second, _ = Report([0], rows, [Claim("x", 1.0)]).table().split("\n\n")
+    assert first.split()[:2] == ["a", "b"] and second.splitlines()[0].strip() == "c"
+
+
 def test_a_report_without_rows():
     assert Report([], [], [Claim("ratio", 1.5)]).table() == "ratio  1.5\n    rival: none"
     assert Report([], [], []).table() == ""
