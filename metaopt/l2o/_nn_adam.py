@@ -118,11 +118,6 @@ class NNAdam(AbstractAlgorithm[CellState, Any, Any]):
         DECAY.check(b1=b1, b2=b2)
         NONNEGATIVE.check(output_scale=output_scale)
         COUNT.check(hidden_size=hidden_size)
-        if not (rate > 0 and epsilon > 0 and 0 <= b1 < 1 and 0 <= b2 < 1):
-            raise ValueError(
-                "`rate` and `epsilon` must be positive, `b1` and `b2` at least 0 and less than 1, but "
-                f"{rate}, {epsilon}, {b1} and {b2} were given."
-            )
         self.network = LSTMLayer.create(FEATURES, hidden_size, key=default_key(key))
         self.readout = Layer(number([[0.0] * hidden_size] * 4), number([0.0] * 4))
         self.first_memory = number([[0.0] * hidden_size] * 2)

@@ -75,5 +75,5 @@ def test_untrained_it_keeps_its_hyperparameters(getkey: Callable[[], Array]) -> 
 
 @pytest.mark.parametrize("options", [{"rate": 0.0}, {"b1": 1.0}, {"b2": -0.1}, {"epsilon": 0.0}])
 def test_impossible_numbers_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="`rate` and `epsilon` must be positive"):
+    with pytest.raises(ValueError, match="must be (positive|at least 0 and less than 1), but"):
         NNAdam(**options)

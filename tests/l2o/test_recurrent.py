@@ -99,8 +99,8 @@ def test_large_tensors_are_not_gathered(x64: None, getkey: Callable[[], Array]) 
 @pytest.mark.parametrize(
     "make, text",
     [
-        (lambda: LSTM(hidden_layers=0), "At least 1 layer of at least 1 unit is needed, but 0 of 20"),
-        (lambda: RNNProp(0), "At least 1 layer of at least 1 unit is needed, but 2 of 0"),
+        (lambda: LSTM(hidden_layers=0), "`hidden_layers` must be a whole number of at least 1, but 0"),
+        (lambda: RNNProp(0), "`hidden_size` must be a whole number of at least 1, but 0"),
         (lambda: LSTM(scale=0.0), "`scale` must be positive, but 0.0"),
         (lambda: RNNProp(epsilon=0.0), "`epsilon` must be positive, but 0.0"),
     ],

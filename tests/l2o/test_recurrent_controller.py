@@ -94,7 +94,7 @@ def test_loss_memory_passes_over_what_is_not_finite():
 def test_bad_arguments_are_told():
     with pytest.raises(ValueError, match="a fast, a main and a slow one"):
         RecurrentController(momentum_decays=(0.9,))
-    with pytest.raises(ValueError, match="`iterations` must be at least 0"):
+    with pytest.raises(ValueError, match="`iterations` must be a whole number of at least 0"):
         RecurrentController(iterations=-1)
     with pytest.raises(ValueError, match="`learning_rate` must be positive"):
         RecurrentController(0.0)

@@ -165,7 +165,7 @@ def test_only_trains_what_is_named():
         (lambda: PES(0.01, 21).init(descent(RATE), problem(), key=jr.key(0)), "longer than the longest horizon"),
         (
             lambda: TruncatedUnroll(0).init(descent(RATE), problem(), key=jr.key(0)),
-            "`truncation` must be a whole number of at least 1",
+            "`truncation` must be a whole number",
         ),
         (lambda: PES(0.0, 5), "`std` must be positive"),
         (lambda: problem(tasks=0), "`tasks` must be at least 1"),
