@@ -146,10 +146,11 @@ def _imported(reference: str) -> Any:
 
 
 def _is_same(kind: Any, other: Any) -> bool:
-    def place(kind: Any) -> Any:
-        return f"{kind.__module__}:{kind.__qualname__}" if isinstance(kind, type) else kind
+    return kind is other or (isinstance(kind, str) or isinstance(other, str)) and _place(kind) == _place(other)
 
-    return kind is other or (isinstance(kind, str) or isinstance(other, str)) and place(kind) == place(other)
+
+def _place(kind: Any) -> Any:
+    return f"{kind.__module__}:{kind.__qualname__}" if isinstance(kind, type) else kind
 
 
 def _word(kind: Any) -> str:

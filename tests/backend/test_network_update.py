@@ -26,8 +26,13 @@ BACKENDS = {
 }
 
 
+# The same path with tiles of other sizes.
+_VARIANTS = {"small tiles", "tiny tiles"}
+_MARKED = [pytest.param(x, id=name, marks=[pytest.mark.slow] * (name in _VARIANTS)) for name, x in BACKENDS.items()]
+
+
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
-@pytest.mark.parametrize("backend", BACKENDS.values(), ids=BACKENDS.keys())
+@pytest.mark.parametrize("backend", _MARKED)
 def test_it_is_what_its_definition_says(
     backend: XLA, shape: tuple[int, ...], x64: None, getkey: Callable[[], Array]
 ) -> None:
@@ -81,7 +86,7 @@ def _loss(backend: XLA, net: Network, context: Array, tensor: tuple[Any, ...]) -
     return jnp.mean(jnp.sin(param)) + jnp.mean(jnp.cos(memory))
 
 
-@pytest.mark.parametrize("shape", [(50, 60), (4000,)], ids=str)
+@pytest.mark.parametrize("shape", [(50, 60), pytest.param((4000,), marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("backend", DIFFERENTIATED.values(), ids=DIFFERENTIATED.keys())
 def test_gradients_are_right(backend: XLA, shape: tuple[int, ...], x64: None, getkey: Callable[[], Array]) -> None:
     arguments = (network(getkey()), jr.normal(getkey(), (CONTEXT,)), make(shape, getkey())[:3])

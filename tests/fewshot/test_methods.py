@@ -33,7 +33,7 @@ from .problems import LinearRegressions
 FAMILY = Sinusoids(shots=5, queries=10, hidden=(4,))
 METHODS = [
     MAML(steps=2, tasks=2),
-    MAML(MLP(hidden_size=4), steps=2, tasks=2, remat=True),
+    pytest.param(MAML(MLP(hidden_size=4), steps=2, tasks=2, remat=True), marks=pytest.mark.slow),
     FOMAML(LearnableAdam(0.01), steps=2, tasks=2),
     ANIL("1/*", steps=2, tasks=2),
     MetaSGD(steps=2, tasks=2),
@@ -41,7 +41,7 @@ METHODS = [
     Reptile(steps=3, tasks=4, batch_size=2),
     TrajectoryMeta(length=3, tasks=2),
     ProbabilisticMAML(steps=2, tasks=2, members=2),
-    TrajectoryMeta(LearnableAdam(0.01), length=3, tasks=2, second_order=False),
+    pytest.param(TrajectoryMeta(LearnableAdam(0.01), length=3, tasks=2, second_order=False), marks=pytest.mark.slow),
 ]
 
 

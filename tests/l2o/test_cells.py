@@ -18,6 +18,14 @@ from tests.l2o._cells import CELLS, arrays, shaken, steps
 
 Make = Callable[[], AbstractAlgorithm[Any, Any, Any]]
 every_cell = pytest.mark.parametrize("make", CELLS.values(), ids=CELLS.keys())
+# The laws hold the rules as they are in the registry to the same; these are one of each make.
+few_cells = pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(make, id=name, marks=[pytest.mark.slow] * (name not in {"adam", "mlp, anchored", "lstm", "celo2"}))
+        for name, make in CELLS.items()
+    ],
+)
 
 
 def same(a: PyTree, b: PyTree, tolerance: float) -> None:
@@ -38,7 +46,7 @@ class Model(eqx.Module):
     act: Callable[[Array], Array] = jax.nn.relu
 
 
-@every_cell
+@few_cells
 def test_only_arrays_with_a_gradient_change(make: Make) -> None:
     model = Model(jnp.ones((3, 2)), jnp.ones(2), jnp.asarray(3), "m")
     grads = Model(jnp.ones((3, 2)), None, None, None, None)  # type: ignore[arg-type]
@@ -67,7 +75,7 @@ def test_state_and_parameters_keep_their_types(make: Make, getkey: Callable[[], 
     assert all(x.dtype not in (jnp.float16, jnp.bfloat16) for x in jtu.tree_leaves(state))
 
 
-@every_cell
+@few_cells
 def test_double_precision_is_kept(make: Make, x64: None, getkey: Callable[[], Array]) -> None:
     params = {"wide": jr.normal(getkey(), (4, 3)), "single": jr.normal(getkey(), (4, 3), jnp.float32)}
     cell = make()

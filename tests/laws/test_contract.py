@@ -40,14 +40,14 @@ def _assert_stable(name: str, layout: Any, with_value: bool) -> None:
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(layout=layouts(SINGLE), with_value=st.booleans())
 def test_structure_shapes_and_dtypes_are_kept(name: str, layout: Any, with_value: bool) -> None:
     _assert_stable(name, layout, with_value)
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(layout=layouts(DOUBLE), with_value=st.booleans())
 def test_structure_shapes_and_dtypes_are_kept_in_double_precision(name: str, layout: Any, with_value: bool) -> None:
     with jax.enable_x64(True):

@@ -12,7 +12,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from .algorithms import NAMES, make
 from .running import init, scanned, step, two_steps
-from .trees import MIXED, MIXED_DOUBLE, assert_close, draw, scales, seeds
+from .trees import FEW, MIXED, MIXED_DOUBLE, assert_close, draw, scales, seeds
 
 
 def _problem(layout: Any, seed: int, scale: float = 1.0) -> tuple[Any, list[Any]]:
@@ -23,7 +23,7 @@ def _problem(layout: Any, seed: int, scale: float = 1.0) -> tuple[Any, list[Any]
 @settings(max_examples=2)
 @given(seed=seeds, scale=scales)
 def test_jit_is_eager(name: str, seed: int, scale: float) -> None:
-    params, signals = _problem(MIXED, seed, scale)
+    params, signals = _problem(FEW, seed, scale)
     eager = two_steps(make(name), params, signals, init=init, step=step)
     assert_close(two_steps(make(name), params, signals), eager)
 

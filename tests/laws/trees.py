@@ -24,6 +24,8 @@ MIXED = {
     "weight": ((2, 3), "float32"),
 }
 MIXED_DOUBLE = MIXED | {"scalar": ((), "float64"), "weight": ((2, 3), "float64"), "empty": ((0,), "float16")}
+# Eagerly, each operation is a program of its own for each shape and dtype.
+FEW = {leaf: MIXED[leaf] for leaf in ("bias", "weight")}
 
 # How far results may differ when the order of operations does.
 RTOL = {"float16": 4e-3, "bfloat16": 3e-2, "float32": 1e-4, "float64": 1e-9}
