@@ -76,14 +76,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
 _EXAMPLES = {
     "sgd",
     "adam",
-    "clip_by_global_norm",
     "cosine",
     "controller",
     "mlp",
     "lstm",
     "safeguarded",
-    "baseline_guarded",
-    "ewc",
     "mgda",
     "random_weighting",
 }

@@ -94,7 +94,7 @@ def test_what_has_no_gradient_has_an_update_that_can_be_added(name: str) -> None
     assert all(_signature(other) == _signature(params) for other in others)
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_it_composes(name: str) -> None:
     tx, value = _transformation(name), jnp.asarray(1.0)
     params = {"w": jnp.ones((2, 3)), "b": jnp.ones(())}
@@ -162,7 +162,7 @@ def test_what_looks_at_the_loss_says_so(name: str) -> None:
     assert not (silent and name in NEEDS_VALUE)
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_any_number_may_be_the_loss(name: str) -> None:
     algorithm, params = make(name), {"w": jnp.ones((2, 3))}
     numbers = [0.5, 1, np.float32(0.5), np.float64(0.5), np.asarray(0.5, np.float16), jnp.asarray(0.5, jnp.bfloat16)]

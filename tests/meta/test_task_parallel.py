@@ -68,6 +68,7 @@ def test_any_number_of_devices_gives_the_same(estimator: AbstractEstimator[Any],
     _assert_same(estimator, (1, 2, 4))
 
 
+@pytest.mark.slow
 def test_batches_on_each_device(x64: None) -> None:
     found = _run(TaskParallel(PES(0.01, 5), make_mesh(tasks=2)), _problem(batch_size=1))
     for x, y in zip(jtu.tree_leaves(found), jtu.tree_leaves(_run(PES(0.01, 5), _problem())), strict=True):
@@ -97,6 +98,7 @@ def test_devices_meet_once(estimator: AbstractEstimator[Any]) -> None:
     assert "," not in re.sub(r"\[[^\]]*\]|\{[^}]*\}", "", arrays)
 
 
+@pytest.mark.slow
 def test_the_driver_takes_it(tmp_path: Any) -> None:
     def train(estimator: AbstractEstimator[Any], steps: int, **options: Any) -> Any:
         outer = metaopt.from_optax(optax.adam, learning_rate=0.01)
