@@ -303,12 +303,12 @@ def test_published_sizes() -> None:
     [
         (lambda: Celo(phase=3), "`phase` must be 1"),
         (lambda: Celo(momentum_decays=(0.9,)), "used in pairs, but 1 and 3"),
-        (lambda: Celo(scheduler_size=0), "At least 1 unit"),
-        (lambda: VeLO(bank_size=0), "`bank_size` is 0"),
+        (lambda: Celo(scheduler_size=0), "`scheduler_size` must be a whole number of at least 1, but 0"),
+        (lambda: VeLO(bank_size=0), "`bank_size` must be .* but 0 was given"),
         (lambda: CeloAdam(epsilon=0.0), "`epsilon` must be positive"),
         (lambda: Celo2(weight_decay=-1.0), "`weight_decay` must be at least 0"),
         (lambda: Celo2(adam_pattern="("), "must be a regular expression, but '\\('"),
-        (lambda: Celo2(adam_scale=0.0), "`rate` must be positive"),
+        (lambda: Celo2(adam_scale=0.0), "`adam_scale` must be positive"),
         (lambda: Celo(horizon=0), "`horizon` must be at least 1"),
     ],
 )

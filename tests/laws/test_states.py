@@ -50,7 +50,8 @@ def test_the_count_is_found(name: str) -> None:
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_only_what_mirrors_parameters_is_mapped_as_parameters(name: str) -> None:
-    tx, params = metaopt.to_optax(make(name), key=jr.key(0)), shapes(LAYOUT)
+    tx = metaopt.to_optax(metaopt.with_horizon(make(name), 100), key=jr.key(0))
+    params = shapes(LAYOUT)
     state = eqx.filter_eval_shape(init, make(name), params)
     seen = []
 
