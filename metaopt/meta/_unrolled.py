@@ -83,17 +83,19 @@ def _clipped(
     max_norm: float,
     problem: MetaProblem,
 ) -> MetaGradient:
-    """The mean of the tasks' gradients, each scaled down to a norm and left out if it is not finite."""
+    """The mean of the tasks' gradients, each scaled down to a norm and left out if the task diverged."""
 
     def clipped(key: PRNGKeyArray) -> tuple[Learner, Array, Array]:
         (_, value), grads = eqx.filter_value_and_grad(one, has_aux=True)(trained, key)
         norm = global_norm(grads)
-        scale = jnp.where(jnp.isfinite(norm), max_norm / jnp.maximum(norm, max_norm), 0.0)
+        # A gradient whose square is no number any more is that of a task that diverged: its direction says nothing.
+        known = norm < jnp.finfo(norm.dtype).max ** 0.5
+        scale = jnp.where(known, max_norm / jnp.maximum(norm, max_norm), 0.0)
 
         def scaled(g: Array) -> Array:
-            return jnp.where(jnp.isfinite(norm), g * scale.astype(g.dtype), jnp.zeros_like(g))
+            return jnp.where(known, g * scale.astype(g.dtype), jnp.zeros_like(g))
 
-        return jtu.tree_map(scaled, grads), value, jnp.isfinite(norm) & jnp.isfinite(value)
+        return jtu.tree_map(scaled, grads), value, known & jnp.isfinite(value)
 
     grads, values, finite = over_tasks(clipped, problem, keys)
     return average(grads, values, finite, 1.0, trained, problem)
