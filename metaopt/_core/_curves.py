@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._save import CheckpointError
+from ._files import CheckpointError, sync_folder
 
 
 _MAGIC = b"METACRV1"
@@ -132,7 +132,7 @@ class CurvesFile:
             file.flush()
             os.fsync(file.fileno())
         if fresh:
-            _sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
 
 
 def _records(curves: Curves, each: int, some: int) -> np.ndarray:
@@ -150,17 +150,3 @@ def _checked(path: pathlib.Path, about: Any) -> tuple[int, str]:
     if not isinstance(count, int) or isinstance(count, bool) or count < 0 or not isinstance(digest, str):
         raise CheckpointError(f"The checkpoint beside `{path}` does not say which curves are its own: it is damaged.")
     return count, digest
-
-
-def _sync_folder(folder: pathlib.Path) -> None:
-    """Make the name of a new file in it survive a crash, where the system can."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # folders cannot be opened on Windows
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass
-    finally:
-        os.close(handle)

@@ -82,7 +82,7 @@ def write_at_once(path: str | os.PathLike[str], content: bytes | Iterable[Any]) 
             os.replace(scratch, place)
     except OSError as error:
         raise _explained(error, path) from error
-    _sync_folder(place.parent)
+    sync_folder(place.parent)
 
 
 @contextlib.contextmanager
@@ -163,7 +163,7 @@ def _explained(error: OSError, path: str | os.PathLike[str]) -> OSError:
     return OSError(error.errno, text, os.fspath(path))
 
 
-def _sync_folder(folder: pathlib.Path) -> None:
+def sync_folder(folder: pathlib.Path) -> None:
     """Have the move survive a loss of power. Where folders cannot be synced, it is still the old file or the new."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)

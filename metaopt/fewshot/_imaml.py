@@ -58,8 +58,6 @@ class IMAML(AbstractMethod):
         POSITIVE.check(strength=self.strength, tolerance=self.tolerance)
         check_counts(steps=self.steps, tasks=self.tasks, batch_size=self.batch_size)
         Implicit(self.tolerance, self.max_steps)
-        if not self.strength > 0:
-            raise ValueError(f"`strength` must be positive, but {self.strength} was given.")
 
     def setup(self, family: AbstractTaskFamily, *, key: PRNGKeyArray) -> Setup:
         algorithm = Proximal(descent(self.inner), self.strength)

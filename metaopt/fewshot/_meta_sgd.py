@@ -51,8 +51,6 @@ class MetaSGD(AbstractMethod):
     def __check_init__(self) -> None:
         POSITIVE.check(rate=self.rate)
         check_counts(steps=self.steps, tasks=self.tasks, batch_size=self.batch_size)
-        if not self.rate > 0:
-            raise ValueError(f"`rate` must be positive, but {self.rate} was given.")
 
     def setup(self, family: AbstractTaskFamily, *, key: PRNGKeyArray) -> Setup:
         initial = draw_initial(family, key=key)

@@ -70,9 +70,6 @@ class ProbabilisticMAML(AbstractMethod):
     def __check_init__(self) -> None:
         POSITIVE.check(scale=self.scale, noise=self.noise)
         check_counts(steps=self.steps, tasks=self.tasks, members=self.members, batch_size=self.batch_size)
-        for name, value in (("scale", self.scale), ("noise", self.noise)):
-            if not value > 0:
-                raise ValueError(f"`{name}` must be positive, but {value} was given.")
 
     def setup(self, family: AbstractTaskFamily, *, key: PRNGKeyArray) -> Setup:
         ensembles = EnsembleFamily(family, self.members)

@@ -97,9 +97,6 @@ class ProtoMAML(AbstractMethod):
     def __check_init__(self) -> None:
         POSITIVE.check(rate=self.rate, scale=self.scale)
         check_counts(steps=self.steps, tasks=self.tasks, batch_size=self.batch_size)
-        for name, value in (("rate", self.rate), ("scale", self.scale)):
-            if not value > 0:
-                raise ValueError(f"`{name}` must be positive, but {value} was given.")
 
     def setup(self, family: AbstractTaskFamily, *, key: PRNGKeyArray) -> Setup:
         network = draw_initial(family, key=key)

@@ -90,8 +90,6 @@ class LSTM(AbstractAlgorithm[CellState, Any, Any]):
         """
         COUNT.check(hidden_size=hidden_size, hidden_layers=hidden_layers)
         POSITIVE.check(scale=scale)
-        if not scale > 0:
-            raise ValueError(f"`scale` must be positive, but {scale} was given.")
         self.head = LinearHead() if head is None else head
         self.clock = clock
         inputs = 2 + self.head.signal_count + (0 if clock is None else clock.size)

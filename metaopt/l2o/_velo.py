@@ -138,8 +138,6 @@ class VeLO(AbstractAlgorithm[_State, Any, Any], AbstractLossReader):
         NONNEGATIVE.check(direction_scale=direction_scale, magnitude_scale=magnitude_scale, mix_scale=mix_scale)
         COUNT.check(hidden_size=hidden_size, scheduler_size=scheduler_size, bank_size=bank_size)
         WHOLE.check(hidden_layers=hidden_layers)
-        if bank_size < 1:
-            raise ValueError(f"The bank must hold at least 1 network, but `bank_size` is {bank_size}.")
         averager = Averager.create(momentum_decays, second_decay, factored_decays)
         keys = jr.split(default_key(key), 3)
         sizes = [inputs(averager.pairs), *[hidden_size] * hidden_layers, OUTPUTS]

@@ -64,8 +64,6 @@ class Implicit(AbstractEstimator[None]):
 
     def __check_init__(self) -> None:
         POSITIVE.check(tolerance=self.tolerance)
-        if not self.tolerance > 0:
-            raise ValueError(f"`tolerance` must be positive, but {self.tolerance} was given.")
         check_counts(max_steps=self.max_steps)
 
     def init(self, learner: Learner, problem: MetaProblem, *, key: PRNGKeyArray) -> None:

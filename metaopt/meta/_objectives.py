@@ -46,8 +46,6 @@ class MeanLogLoss(AbstractObjective[None]):
     def __check_init__(self) -> None:
         NONNEGATIVE.check(lateness=self.lateness)
         POSITIVE.check(floor=self.floor)
-        if not self.floor > 0:
-            raise ValueError(f"`floor` must be positive, but {self.floor} was given.")
         if self.every < 1:
             raise ValueError(f"`every` must be at least 1, but {self.every} was given.")
         if self.lateness < 0:

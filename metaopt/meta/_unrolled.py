@@ -43,8 +43,6 @@ class Unrolled(AbstractEstimator[None]):
 
     def __check_init__(self) -> None:
         LIMIT.check(max_norm=self.max_norm)
-        if self.max_norm is not None and not self.max_norm > 0:
-            raise ValueError(f"`max_norm` must be positive, but {self.max_norm} was given.")
 
     def init(self, learner: Learner, problem: MetaProblem, *, key: PRNGKeyArray) -> None:
         del key

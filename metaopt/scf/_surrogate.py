@@ -83,8 +83,6 @@ class Surrogate(AbstractAccelerator[tuple[PyTree, History]]):
         POSITIVE.check(reach=self.reach, vectors=self.vectors)
         check_history(self.history)
         check_counts(iterations=self.iterations)
-        if not self.vectors > 0:
-            raise ValueError(f"`vectors` must be positive, but {self.vectors} was given.")
 
     def init(self, params: Matrices, *, key: PRNGKeyArray | None = None) -> tuple[PyTree, History]:
         return self.base.init(params, key=key), empty((params, params, params), self.history)
