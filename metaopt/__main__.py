@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 
 from ._core import CheckpointError
-from ._core._printable import printable
+from ._core.files._printable import printable
 from .registry import DEFAULT, unknown
 from .spec import SpecError, override, read
 

@@ -12,8 +12,8 @@ from jax.sharding import Mesh
 from . import _core
 from ._core import AbstractAlgorithm, AbstractTask, AbstractTaskFamily, Learner, Mixture, Optax, from_optax
 from ._core._entry_points import BACKENDS, offered
-from ._core._numbers import DECAY, NONNEGATIVE
-from ._core._save import load_made
+from ._core.arrays._numbers import DECAY, NONNEGATIVE
+from ._core.files._save import load_made
 from .meta.base import AbstractEstimator, AbstractHorizon, AbstractObjective
 from .spec import Registry, SpecError, build as _build
 from .spec._error import closest, listed, shown
@@ -118,7 +118,7 @@ DEFAULT: Registry = Registry.of(
             "preference_conditioned": "metaopt.multiobjective:PreferenceConditioned",
             "shared_curvature": "metaopt.multiobjective:SharedCurvature",
         },
-        "metaopt.fewshot._predictor:AbstractPredictor": {
+        "metaopt.fewshot.warm_starts._predictor:AbstractPredictor": {
             "nearest_neighbor": "metaopt.fewshot:NearestNeighbor",
             "kernel_ridge": "metaopt.fewshot:KernelRidge",
             "gaussian_process": "metaopt.fewshot:GaussianProcess",
@@ -158,7 +158,7 @@ DEFAULT: Registry = Registry.of(
             "rescaled": "metaopt.tasks:Rescaled",
             "reduced_batch": "metaopt.tasks:ReducedBatch",
         },
-        "metaopt.tasks._classes:AbstractClasses": {
+        "metaopt.tasks.data._classes:AbstractClasses": {
             "glyphs": "metaopt.tasks:Glyphs",
             "labelled_classes": "metaopt.tasks:labelled_classes",
         },
@@ -275,7 +275,7 @@ DEFAULT: Registry = Registry.of(
             "choice": "metaopt.rl:Choice",
             "restart": "metaopt.rl:Restart",
         },
-        "metaopt.rl._exploration:AbstractExploration": {
+        "metaopt.rl.agents._exploration:AbstractExploration": {
             "epsilon_greedy": "metaopt.rl:EpsilonGreedy",
             "boltzmann": "metaopt.rl:Boltzmann",
         },

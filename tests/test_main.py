@@ -18,7 +18,7 @@ import metaopt.__main__ as command_line
 import metaopt.backend._discovery as discovery
 import metaopt.runs._execute as execution
 from metaopt.__main__ import main
-from metaopt._core._lock import locked_folder
+from metaopt._core.files._lock import locked_folder
 from metaopt.backend import AbstractBackend
 from metaopt.bench import Benchmark, Claim, Report
 from metaopt.registry import DEFAULT
@@ -239,7 +239,7 @@ def test_twins_in_one_folder(metaopt_, spec, tmp_path):
 
 def _interrupt(monkeypatch, signals_after, number=signal.SIGINT):
     """Send a signal to this process when the given chunk of meta-steps has begun."""
-    import metaopt.meta._train as module
+    import metaopt.meta.training._train as module
 
     original, calls = module._chunk, []
 

@@ -5,8 +5,6 @@ from ._algorithm import (
 )
 from ._check import CheckError as CheckError, Report as Report, check as check
 from ._drivers import fixed_point as fixed_point, minimize as minimize
-from ._files import CheckpointError as CheckpointError
-from ._gradients import value_and_grad as value_and_grad
 from ._learner import (
     AbstractStart as AbstractStart,
     Inner as Inner,
@@ -23,7 +21,6 @@ from ._optax import (
     to_optax as to_optax,
 )
 from ._results import RESULTS as RESULTS, Solution as Solution
-from ._save import load as load, read_header as read_header, save as save
 from ._task import (
     AbstractLossTask as AbstractLossTask,
     AbstractTask as AbstractTask,
@@ -33,3 +30,6 @@ from ._task import (
 )
 from ._typechecked import typechecked as typechecked
 from ._wrappers import ClipByGlobalNorm as ClipByGlobalNorm, SkipNonFinite as SkipNonFinite, WeightDecay as WeightDecay
+from .arrays._gradients import value_and_grad as value_and_grad
+from .files._files import CheckpointError as CheckpointError
+from .files._save import load as load, read_header as read_header, save as save

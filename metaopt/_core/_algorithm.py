@@ -13,8 +13,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Int, PRNGKeyArray, Scalar
 
-from ._buffers import owning_init
 from ._losses import told
+from .arrays._buffers import owning_init
 
 
 S = TypeVar("S")

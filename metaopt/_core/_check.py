@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 
 from ._algorithm import AbstractAlgorithm
 from ._task import AbstractTask
-from ._trees import started
+from .arrays._trees import started
 
 
 class CheckError(ValueError):

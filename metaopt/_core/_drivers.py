@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, ScalarLike
 from ._algorithm import AbstractAlgorithm, with_horizon
 from ._results import RESULTS, Solution
 from ._task import AbstractTask
-from ._trees import all_finite, global_norm, select, spoiled, started
+from .arrays._trees import all_finite, global_norm, select, spoiled, started
 
 
 P = TypeVar("P")

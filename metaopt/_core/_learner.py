@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ._algorithm import AbstractAlgorithm, with_horizon
 from ._task import AbstractTask
-from ._trees import started
+from .arrays._trees import started
 
 
 S = TypeVar("S")

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from ._algorithm import ASSUMED_HORIZON, AbstractAlgorithm, never_told
 from ._losses import warn_user
-from ._trees import is_none, match, trainable, widest
+from .arrays._trees import is_none, match, trainable, widest
 
 
 P = TypeVar("P")

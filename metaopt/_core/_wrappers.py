@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Inexact, Int, PRNGKeyArray, PyTree, Scalar
 
 from ._algorithm import AbstractAlgorithm
-from ._numbers import LIMIT, NONNEGATIVE, number
-from ._trees import compute_dtype, global_norm, largest, map_arrays, match, select, spoiled
+from .arrays._numbers import LIMIT, NONNEGATIVE, number
+from .arrays._trees import compute_dtype, global_norm, largest, map_arrays, match, select, spoiled
 
 
 P = TypeVar("P")

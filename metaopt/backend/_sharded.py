@@ -9,7 +9,7 @@ import jax.tree_util as jtu
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, PyTree
 
-from .._core._layouts import follow
+from .._core.arrays._layouts import follow
 from ._network import Network
 from .base import AbstractBackend, Pointwise, Tensor, Updated
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .._core._cache import cache_folder, check_private
+from .._core.files._cache import cache_folder, check_private
 
 
 SCRIPTS = Path(__file__).parent / "peers"

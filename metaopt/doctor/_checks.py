@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .._core import AbstractLossTask, Learner, from_optax, load, save, unroll
 from .._core._algorithm import AbstractAlgorithm
 from ..backend import XLA, AbstractBackend, Feature, Network, Pointwise, Tensor, automatic
-from ..bench import _estimators
+from ..bench.meta import _estimators
 from ..l2o import LearnableSGD, pretrained
 from ..meta import PES
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from .._core._cache import cache_folder, temporary_folder
+from .._core.files._cache import cache_folder, temporary_folder
 from ..backend import automatic, find
 from ..backend._discovery import usability
 from ..evaluate._machine import cores, processor

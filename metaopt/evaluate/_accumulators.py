@@ -4,7 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .._core._trees import select
+from .._core.arrays._trees import select
 
 
 def zero() -> Float[Array, ""]:

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from .._core import AbstractAlgorithm, AbstractTaskFamily, Learner
-from .._core._numbers import check_counts
 from .._core._progress import progress_bar
 from .._core._task import check_family
+from .._core.arrays._numbers import check_counts
 from ._baselines import BASELINES, Baseline
 from ._comparison import Comparison, Run
 from ._curves import Statistic, summarize

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._core._files import write_at_once
+from .._core.files._files import write_at_once
 
 
 def to_json(data: Any) -> str:

@@ -9,9 +9,9 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree, ScalarLike
 
-from .._core._buffers import own
-from .._core._numbers import check_counts
-from .._core._trees import global_norm, select, trainable
+from .._core.arrays._buffers import own
+from .._core.arrays._numbers import check_counts
+from .._core.arrays._trees import global_norm, select, trainable
 from ._accumulators import Average, Increments, Slope, Thinned, Windows, nan, none_yet, thinned, windows, zero
 from ._curves import quartiles
 from ._report import report

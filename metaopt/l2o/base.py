@@ -10,7 +10,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
-from ._unfolded import LayerState, layer, read, selected, shrink_outside
+from .sparse._unfolded import LayerState, layer, read, selected, shrink_outside
 
 
 class AbstractHead(eqx.Module):

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._core._numbers import NONNEGATIVE, POSITIVE, REAL, number
+from .._core.arrays._numbers import NONNEGATIVE, POSITIVE, REAL, number
 from .base import AbstractObjective, Observation
 
 

@@ -8,8 +8,8 @@ import equinox as eqx
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from .._core import AbstractTaskFamily, Learner, Mixture
-from .._core._buffers import owning_init
-from .._core._numbers import NONNEGATIVE
+from .._core.arrays._buffers import owning_init
+from .._core.arrays._numbers import NONNEGATIVE
 
 
 S = TypeVar("S")

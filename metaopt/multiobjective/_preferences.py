@@ -9,7 +9,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._core._numbers import check_counts, number
+from .._core.arrays._numbers import check_counts, number
 
 
 def weights_leaf(x: Any) -> Float[Array, " m"] | None:

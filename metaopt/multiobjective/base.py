@@ -8,7 +8,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
-from . import _gramian
+from .combiners import _gramian
 
 
 P = TypeVar("P")

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._core._numbers import number
+from .._core.arrays._numbers import number
 
 
 Known = Callable[..., Any] | float

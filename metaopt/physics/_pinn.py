@@ -13,16 +13,16 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._core import AbstractLossTask, AbstractTask
-from .._core._numbers import NONNEGATIVE, check_counts, number
-from ._domains import Box
-from ._fields import Perceptron
+from .._core.arrays._numbers import NONNEGATIVE, check_counts, number
 from ._functions import as_function
-from ._jets import Jet, Rows
 from ._objective import Objective
-from ._samplers import LatinHypercube
-from ._steady import Poisson
-from ._terms import Dirichlet, Interior, Normalization
 from .base import AbstractDomain, AbstractField, AbstractResidual, AbstractSampler, AbstractTerm, Points
+from .conditions._terms import Dirichlet, Interior, Normalization
+from .domains._domains import Box
+from .equations._steady import Poisson
+from .fields._fields import Perceptron
+from .fields._jets import Jet, Rows
+from .sampling._samplers import LatinHypercube
 
 
 class PINN(AbstractLossTask):

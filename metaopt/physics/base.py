@@ -8,8 +8,8 @@ import equinox as eqx
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from .._core import AbstractAlgorithm
-from ._jets import Jet, Rows
 from ._objective import Objective
+from .fields._jets import Jet, Rows
 
 
 S = TypeVar("S")

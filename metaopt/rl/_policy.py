@@ -9,12 +9,12 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm, AbstractLossReader, AbstractPlanner
 from .._core._algorithm import ASSUMED_HORIZON, horizon_leaf
-from .._core._numbers import COUNT, check_counts
-from .._core._trees import select
-from ._controls import RateMultipliers
-from ._progress import Progress
+from .._core.arrays._numbers import COUNT, check_counts
+from .._core.arrays._trees import select
 from ._spaces import Actor, Network
 from .base import AbstractControl
+from .environments._controls import RateMultipliers
+from .environments._progress import Progress
 
 
 P = TypeVar("P")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._core._numbers import check_counts
+from .._core.arrays._numbers import check_counts
 
 
 class Discrete(eqx.Module):

@@ -14,14 +14,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from .._core import CheckpointError
-from .._core._checkpoint_file import CheckpointFile
 from .._core._compiling import quick_options
-from .._core._curves import Curves
 from .._core._interrupts import deferred_interrupts
-from .._core._numbers import check_counts, check_seconds
 from .._core._progress import progress_bar
-from ._rollout import returns
+from .._core.arrays._numbers import check_counts, check_seconds
+from .._core.files._checkpoint_file import CheckpointFile
+from .._core.files._curves import Curves
 from ._spaces import Actor
+from .agents._rollout import returns
 from .base import AbstractAgent, AbstractEnvironment
 
 

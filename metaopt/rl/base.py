@@ -7,7 +7,7 @@ import equinox as eqx
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree, Scalar
 
 from .._core import AbstractAlgorithm
-from .._core._buffers import owning_init
+from .._core.arrays._buffers import owning_init
 from ._spaces import Actor, Box, Discrete
 
 

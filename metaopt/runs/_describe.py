@@ -5,9 +5,9 @@ import os
 from typing import Any
 
 from .._core import CheckpointError, read_header
-from .._core._printable import printable
-from ..l2o._published import is_packed, read_published
-from ..meta._history import KIND, read_history
+from .._core.files._printable import printable
+from ..l2o.published._published import is_packed, read_published
+from ..meta.training._history import KIND, read_history
 from ..spec import dumps
 
 

@@ -12,13 +12,13 @@ import jax
 import jax.random as jr
 
 from .._core import Learner, load, save
-from .._core._checkpoint_file import Watched
-from .._core._lock import Lock, locked_folder
-from .._core._printable import printable
-from .._core._save import write_at_once
+from .._core.files._checkpoint_file import Watched
+from .._core.files._lock import Lock, locked_folder
+from .._core.files._printable import printable
+from .._core.files._save import write_at_once
 from ..evaluate import Comparison, compare, plot, write_json
 from ..meta import MetaResult, meta_train
-from ..meta._task_parallel import shared_mesh
+from ..meta.estimators._task_parallel import shared_mesh
 from ..registry import DEFAULT
 from ..sharding import CheckpointFolder
 from ..spec import Registry, SpecError, build, dumps, normalize, read

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .._core import AbstractAlgorithm, AbstractTaskFamily, Learner, Mixture
-from .._core._numbers import check_counts
+from .._core.arrays._numbers import check_counts
 from ..evaluate import BASELINES
 from ..meta import AbstractEstimator, MetaProblem
 from ..registry import unknown

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import FRACTION, INSIDE, check_counts, number
-from .._core._trees import compute_dtype, match, select, trainable
+from .._core.arrays._numbers import FRACTION, INSIDE, check_counts, number
+from .._core.arrays._trees import compute_dtype, match, select, trainable
 from ._common import needed
 from ._polyak import descent
 

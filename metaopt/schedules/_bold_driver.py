@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import COUNT, GROWTH, LIMIT, NONNEGATIVE, POSITIVE, SHARE, number
+from .._core.arrays._numbers import COUNT, GROWTH, LIMIT, NONNEGATIVE, POSITIVE, SHARE, number
 from ._common import Window, count, needed, scaled
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float, Int, PyTree, Scalar, ScalarLike
 
-from .._core._trees import compute_dtype
+from .._core.arrays._trees import compute_dtype
 
 
 def count(x: ScalarLike) -> Int[Array, ""]:

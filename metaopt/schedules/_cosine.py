@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Int, ScalarLike
 
 from .._core import AbstractAlgorithm, AbstractPlanner
 from .._core._algorithm import ASSUMED_HORIZON, horizon_leaf
-from .._core._numbers import COUNT, FRACTION, number
+from .._core.arrays._numbers import COUNT, FRACTION, number
 from ._common import half_cosine, warmup
 from .base import AbstractSchedule
 

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import COUNT, FRACTION, number
-from .._core._trees import compute_dtype
+from .._core.arrays._numbers import COUNT, FRACTION, number
+from .._core.arrays._trees import compute_dtype
 from ._common import count, half_cosine, scaled
 
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import POSITIVE, number
-from .._core._trees import add_up, compute_dtype, global_norm, match, trainable
+from .._core.arrays._numbers import POSITIVE, number
+from .._core.arrays._trees import add_up, compute_dtype, global_norm, match, trainable
 from ._common import scaled
 
 

@@ -9,8 +9,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar, ScalarLik
 
 from .._core import AbstractAlgorithm, AbstractPlanner
 from .._core._algorithm import ASSUMED_HORIZON, horizon_leaf
-from .._core._numbers import COUNT
-from .._core._trees import global_norm
+from .._core.arrays._numbers import COUNT
+from .._core.arrays._trees import global_norm
 from ._common import needed, scaled
 
 

@@ -10,8 +10,8 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import FRACTION, INSIDE, check_counts, number
-from .._core._trees import match, trainable
+from .._core.arrays._numbers import FRACTION, INSIDE, check_counts, number
+from .._core.arrays._trees import match, trainable
 from ._common import needed
 
 

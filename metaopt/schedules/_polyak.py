@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar, ScalarLike
 
 from .._core import AbstractAlgorithm
-from .._core._numbers import LIMIT, REAL, number
-from .._core._trees import add_up, compute_dtype, match
+from .._core.arrays._numbers import LIMIT, REAL, number
+from .._core.arrays._trees import add_up, compute_dtype, match
 from ._common import needed, scaled
 
 

@@ -6,7 +6,7 @@ import jax.tree_util as jtu
 from jaxtyping import PyTree
 
 from .._core import AbstractAlgorithm
-from .._core._layouts import layouts
+from .._core.arrays._layouts import layouts
 
 
 A = TypeVar("A", bound=AbstractAlgorithm[Any, Any, Any])

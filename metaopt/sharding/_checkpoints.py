@@ -18,10 +18,10 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from .._core import CheckpointError
-from .._core._checkpoint_file import before_saving
-from .._core._curves import Curves, CurvesFile
-from .._core._lock import Lock
-from .._core._save import is_key, kind_of
+from .._core.files._checkpoint_file import before_saving
+from .._core.files._curves import Curves, CurvesFile
+from .._core.files._lock import Lock
+from .._core.files._save import is_key, kind_of
 from ._everywhere import agree
 
 

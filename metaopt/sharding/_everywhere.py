@@ -10,7 +10,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from .._core._save import is_key
+from .._core.files._save import is_key
 
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from jax.sharding import AxisType, Mesh
 
-from .._core._numbers import check_counts
+from .._core.arrays._numbers import check_counts
 
 
 def make_mesh(tasks: int = 1, data: int = 1, model: int = 1, *, devices: Sequence[Any] | None = None) -> Mesh:

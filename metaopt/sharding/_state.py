@@ -9,7 +9,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from .._core import AbstractAlgorithm
-from .._core._layouts import follow, layouts
+from .._core.arrays._layouts import follow, layouts
 
 
 S = TypeVar("S")

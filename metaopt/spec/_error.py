@@ -7,7 +7,7 @@ import reprlib
 from collections.abc import Iterable
 from typing import Any
 
-from .._core._printable import printable
+from .._core.files._printable import printable
 
 
 Place = tuple[str | int, ...]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._core._trees import compute_dtype
+from .._core.arrays._trees import compute_dtype
 
 
 Activation = Literal["elu", "gelu", "relu", "silu", "softplus", "tanh"]

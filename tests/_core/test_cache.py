@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from metaopt._core import _cache
-from metaopt._core._cache import cache_folder, private_folder, read_private, temporary_folder, write_private
+from metaopt._core.files import _cache
+from metaopt._core.files._cache import cache_folder, private_folder, read_private, temporary_folder, write_private
 
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="owners and modes are those of POSIX")

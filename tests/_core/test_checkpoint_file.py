@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import pytest
 
 import metaopt
-from metaopt._core._checkpoint_file import CheckpointFile, Watched
-from metaopt._core._curves import Curves
+from metaopt._core.files._checkpoint_file import CheckpointFile, Watched
+from metaopt._core.files._curves import Curves
 
 
 TREE = {"w": jnp.arange(3.0)}

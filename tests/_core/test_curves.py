@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metaopt import CheckpointError
-from metaopt._core._curves import Curves, CurvesFile
+from metaopt._core.files._curves import Curves, CurvesFile
 
 
 EACH = [0.1, float(np.float32(0.1)), -0.0, 5e-324, math.inf, 1e308]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import metaopt
-from metaopt._core._files import read_bytes, write_at_once
+from metaopt._core.files._files import read_bytes, write_at_once
 
 
 def _mode(path: Path) -> int:
@@ -44,7 +44,7 @@ def test_links_are_followed(tmp_path: Path) -> None:
 # Writes a file in pieces; says when it has begun, and never ends.
 _ENDLESS = """
 import sys, time
-from metaopt._core._files import write_at_once
+from metaopt._core.files._files import write_at_once
 
 def pieces():
     yield b"x" * 1000

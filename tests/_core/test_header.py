@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import metaopt
-from metaopt._core._header import HeaderError, parse_header
+from metaopt._core.files._header import HeaderError, parse_header
 from metaopt.bench.faults._fuzz import attempt, parts, sealed, trials
 
 

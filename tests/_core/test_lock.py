@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-import metaopt._core._lock as module
-from metaopt._core._lock import Lock, locked_folder
+import metaopt._core.files._lock as module
+from metaopt._core.files._lock import Lock, locked_folder
 
 
 def lock(file):

@@ -2,7 +2,7 @@
 
 from hypothesis import given, strategies as st
 
-from metaopt._core._printable import printable
+from metaopt._core.files._printable import printable
 
 
 def test_what_is_printed_as_it_is_stays() -> None:

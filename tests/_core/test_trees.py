@@ -11,7 +11,7 @@ import jax.tree_util as jtu
 import numpy as np
 import pytest
 
-from metaopt._core._trees import (
+from metaopt._core.arrays._trees import (
     add_up,
     all_finite,
     compute_dtype,

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import metaopt
-from metaopt._core._trees import global_norm
+from metaopt._core.arrays._trees import global_norm
 
 from .problems import Descent
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from metaopt.bench._ablation import ADAM, BASE, UNTRAINED, claims, rows, variants
-from metaopt.bench._l2o import digits_setup
+from metaopt.bench.l2o._ablation import ADAM, BASE, UNTRAINED, claims, rows, variants
+from metaopt.bench.l2o._rules import digits_setup
 
 
 pytest.importorskip("sklearn")

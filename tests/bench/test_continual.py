@@ -1,6 +1,6 @@
 import numpy as np
 
-from metaopt.bench._continual import _Found, _ratios
+from metaopt.bench.fewshot._continual import _Found, _ratios
 
 
 def test_a_method_that_loses_half_on_one_family_of_two():

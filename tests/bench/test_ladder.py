@@ -1,9 +1,9 @@
 import numpy as np
 
-from metaopt.bench._field import Field, geometric
-from metaopt.bench._generalization import Curves, _report, interquartile_mean, single_rate
-from metaopt.bench._ladder import claim
-from metaopt.bench._unseen import unseen
+from metaopt.bench.l2o._field import Field, geometric
+from metaopt.bench.l2o._generalization import Curves, _report, interquartile_mean, single_rate
+from metaopt.bench.l2o._ladder import claim
+from metaopt.bench.l2o._unseen import unseen
 from metaopt.tasks import Quadratics
 
 

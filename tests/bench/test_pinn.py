@@ -10,7 +10,7 @@ import jax.tree_util as jtu
 import numpy as np
 import pytest
 
-from metaopt.bench import _meta_pinn, _pinn_accuracy, _pinn_references as references
+from metaopt.bench.physics import _meta_pinn, _pinn_accuracy, _pinn_references as references
 from metaopt.evaluate import BASELINES
 from metaopt.fewshot import KernelRidge, NearestNeighbor
 from metaopt.physics import Burgers, HelmholtzWaveNumbers

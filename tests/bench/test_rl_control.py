@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from metaopt.bench import _peers, _rl_control
+from metaopt.bench import _peers
+from metaopt.bench.rl import _control
 
 
 def test_without_gymnax_there_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     def unavailable() -> None:
         raise _peers.PeerUnavailable("no registry")
 
-    monkeypatch.setattr(_rl_control, "_gymnax", unavailable)
-    report = _rl_control.run()
+    monkeypatch.setattr(_control, "_gymnax", unavailable)
+    report = _control.run()
     assert report.claims == [] and report.notes == ["No environments of gymnax: no registry."]
 
 
@@ -27,7 +28,7 @@ def test_gymnax_is_borrowed_behind_our_own_packages(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(_peers, "interpreter", lambda name: tmp_path / "bin" / "python")
     monkeypatch.setattr(sys, "path", list(sys.path))
     try:
-        assert _rl_control._gymnax().borrowed == "gymnax"
+        assert _control._gymnax().borrowed == "gymnax"
         assert sys.path[-1] == str(packages)
     finally:
         sys.modules.pop("gymnax", None)

@@ -4,13 +4,13 @@ import jax.random as jr
 import numpy as np
 
 from metaopt import rl
-from metaopt.bench import _rl_dac
+from metaopt.bench.rl import _dac
 
 
 def test_references_are_in_order_and_right() -> None:
     environment = rl.sigmoid()
     keys = jr.split(jr.key(0), 4)
-    found = _rl_dac._references(environment, keys)
+    found = _dac._references(environment, keys)
     assert np.all(found["optimum"] >= found["best static per instance"])
     assert np.all(found["best static per instance"] >= found["best static"])
     assert found["best static"].mean() >= found["random"].mean()
@@ -23,6 +23,6 @@ def test_references_are_in_order_and_right() -> None:
 
 
 def test_constant_actions_on_parabolas() -> None:
-    found = _rl_dac._toy_references(rl.ToySGD(), jr.split(jr.key(1), 8))
+    found = _dac._toy_references(rl.ToySGD(), jr.split(jr.key(1), 8))
     assert np.all(found["best static per instance"] >= found["best static"])
     assert found["best static"].mean() > found["random"].mean()

@@ -2,13 +2,13 @@
 
 import pytest
 
-from metaopt.bench import _rl_scf
+from metaopt.bench.rl import _scf
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64", "pyscf")
 def test_a_report_of_two_molecules() -> None:
-    report = _rl_scf._run((("Sc",), ("N",), (1.0,)), (("Sc",), ("N",), (1.05,)), 2, [0])
+    report = _scf._run((("Sc",), ("N",), (1.0,)), (("Sc",), ("N",), (1.05,)), 2, [0])
     ratio, static, lost = report.claims
     rows = {(row["molecules"], row["policy"]): row for row in report.rows}
     assert len(rows) == 2 * 7

@@ -4,19 +4,19 @@ from typing import Any
 
 import pytest
 
-from metaopt.bench import _scf_batch, _scf_learned
-from metaopt.bench._molecules import MolecularCase
+from metaopt.bench.scf import _batch, _learned
+from metaopt.bench.scf._molecules import MolecularCase
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64", "pyscf")
 def test_a_family_and_two_molecules() -> None:
-    families = {"water": _scf_learned._Family("h2o_ccpvdz", "sto-3g", 0.03, 16, 4)}
+    families = {"water": _learned._Family("h2o_ccpvdz", "sto-3g", 0.03, 16, 4)}
     molecules: Any = {
         name: MolecularCase((("Li", (0.0, 0.0, 0.0)), ("H", (0.0, 0.0, length))), "sto-3g")
         for name, length in (("short", 1.5), ("middle", 1.7), ("long", 1.9), ("longer", 2.1))
     }
-    report = _scf_learned._run(families, molecules, 2)
+    report = _learned._run(families, molecules, 2)
     claims = {claim.id: claim.value for claim in report.claims}
     first = report.rows[0]
     assert claims["water_cycles_16"] == min(first["guess"], first["guess + response"]) < first["default"]
@@ -29,7 +29,7 @@ def test_a_family_and_two_molecules() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64", "pyscf")
 def test_a_batch_of_two() -> None:
-    report = _scf_batch._run({"sto3g": ("h2o_ccpvdz", "sto-3g", 2)}, 1)
+    report = _batch._run({"sto3g": ("h2o_ccpvdz", "sto-3g", 2)}, 1)
     (row,) = report.rows
     assert row["largest difference"] < 1e-8
     claims = {claim.id: claim.value for claim in report.claims}

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metaopt.bench import _molecules, _scf_reference
-from metaopt.bench._molecules import MOLECULES, lowest_known
+from metaopt.bench.scf import _molecules, _reference
+from metaopt.bench.scf._molecules import MOLECULES, lowest_known
 
 
 REFERENCE = Path(__file__).parents[2].parent / "shared" / "data" / "scf" / "reference.json"
@@ -48,13 +48,13 @@ def test_what_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("x64", "pyscf")
 def test_a_report_of_one_molecule(monkeypatch: pytest.MonkeyPatch) -> None:
     case: Any = _molecules.MolecularCase((("H", (0.0, 0.0, 0.0)), ("H", (0.0, 0.0, 0.74))), "6-31g")
-    monkeypatch.setattr(_scf_reference, "MOLECULES", {"hydrogen": case})
-    report = _scf_reference._run({})
+    monkeypatch.setattr(_reference, "MOLECULES", {"hydrogen": case})
+    report = _reference._run({})
     claims = {claim.id: claim.value for claim in report.claims}
     assert claims["converged"] == 1 and claims["lowest_with_following"] == 1
     assert abs(claims["max_energy_excess"]) < 1e-9
     (row,) = report.rows
     theirs, ours = (int(row[key].rstrip("*")) for key in ("pyscf", "default"))
     assert claims["fock_builds_vs_pyscf_cdiis"] == ours / theirs
-    done, builds, _ = _scf_reference.pyscf_cdiis(case)
+    done, builds, _ = _reference.pyscf_cdiis(case)
     assert done and builds == theirs

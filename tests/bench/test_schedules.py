@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from metaopt import Learner, from_optax, unroll
-from metaopt.bench import _schedules
+from metaopt.bench.schedules import _schedules
 from metaopt.tasks import Quadratics
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metaopt.bench import _sparse
+from metaopt.bench.l2o import _sparse
 from metaopt.l2o import ALISTA
 from metaopt.tasks import SparseCoding
 

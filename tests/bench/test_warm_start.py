@@ -8,7 +8,7 @@ import optax
 import pytest
 
 import metaopt
-from metaopt.bench._warm_start import _TARGETS, _curve, _Geometries, _Outcome, _Smooth
+from metaopt.bench.fewshot._warm_start import _TARGETS, _curve, _Geometries, _Outcome, _Smooth
 from metaopt.scf import Switching
 
 

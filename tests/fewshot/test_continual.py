@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import metaopt
-from metaopt._core._lock import locked_folder
+from metaopt._core.files._lock import locked_folder
 from metaopt.fewshot import EWC, ContinualResult, Reservoir, continual, importance
 from metaopt.meta import ConstantHorizon, FinalLoss, MetaProblem, Unrolled, only
 

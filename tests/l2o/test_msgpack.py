@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metaopt.l2o._msgpack import MOST_VALUES, FormatError, pack, unpack
+from metaopt.l2o.published._msgpack import MOST_VALUES, FormatError, pack, unpack
 
 
 def tree() -> dict[str, Any]:

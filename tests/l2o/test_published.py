@@ -14,8 +14,8 @@ from jaxtyping import Array
 import metaopt
 from metaopt.bench.faults._fuzz import attempt, trials
 from metaopt.l2o import LSTM, Celo, Celo2, CeloAdam, VeLO, load_published, save_published
-from metaopt.l2o._msgpack import pack, unpack
-from metaopt.l2o._published import KINDS, read_published
+from metaopt.l2o.published._msgpack import pack, unpack
+from metaopt.l2o.published._published import KINDS, read_published
 from metaopt.runs import describe
 from tests.l2o._cells import arrays, shaken
 

@@ -14,9 +14,9 @@ from jaxtyping import Array
 import metaopt
 from metaopt.backend import XLA, Layer
 from metaopt.l2o import Celo, Celo2, CeloAdam, VeLO
-from metaopt.l2o._adafactor import Averager
-from metaopt.l2o._progress import Progress
-from metaopt.l2o._scheduler import Scheduler
+from metaopt.l2o.parts._adafactor import Averager
+from metaopt.l2o.parts._progress import Progress
+from metaopt.l2o.parts._scheduler import Scheduler
 from tests.l2o._cells import SHAPES, arrays, decays, f64, lstm, perceptron, shaken
 
 

@@ -7,8 +7,8 @@ import pytest
 
 import metaopt
 from metaopt.l2o import RecurrentController, pretrained
-from metaopt.l2o._losses import LossMemory
-from metaopt.l2o._orthogonal import newton_schulz, unit_orthogonal
+from metaopt.l2o.parts._losses import LossMemory
+from metaopt.l2o.parts._orthogonal import newton_schulz, unit_orthogonal
 
 
 def _silent(**options):

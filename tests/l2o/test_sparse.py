@@ -14,7 +14,7 @@ import pytest
 
 import metaopt
 from metaopt.l2o import ALISTA, FISTA, ISTA, LISTA, LISTACP
-from metaopt.l2o._unfolded import shrink, shrink_outside
+from metaopt.l2o.sparse._unfolded import shrink, shrink_outside
 from metaopt.tasks import SparseCoding
 from tests.laws.running import init, scanned, step, two_steps
 from tests.laws.trees import all_finite, assert_close

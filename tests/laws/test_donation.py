@@ -17,7 +17,7 @@ from jaxtyping import Array
 
 import metaopt
 from metaopt import rl
-from metaopt._core._buffers import own
+from metaopt._core.arrays._buffers import own
 from metaopt.evaluate import Monitor
 from metaopt.l2o import pretrained
 from metaopt.meta import AbstractEstimator, ConstantHorizon, MeanLoss, MetaProblem

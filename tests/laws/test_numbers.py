@@ -13,7 +13,7 @@ import pytest
 
 import metaopt
 from metaopt import ClipByGlobalNorm
-from metaopt._core._numbers import COUNT, DECAY, LIMIT, POSITIVE, REAL, check_counts
+from metaopt._core.arrays._numbers import COUNT, DECAY, LIMIT, POSITIVE, REAL, check_counts
 from metaopt.registry import DEFAULT
 from metaopt.spec import SpecError
 from metaopt.spec._hints import readable

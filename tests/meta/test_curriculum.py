@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import metaopt
-from metaopt._core._lock import locked_folder
+from metaopt._core.files._lock import locked_folder
 from metaopt.meta import ConstantHorizon, MeanLoss, MetaProblem, Stage, Unrolled, meta_train, train_curriculum
 
 from .problems import Parabolas, descent, log_rate

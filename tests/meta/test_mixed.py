@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import metaopt
-from metaopt._core._trees import global_norm
+from metaopt._core.arrays._trees import global_norm
 from metaopt.l2o import LearnableAdam
 from metaopt.meta import ES, PES, ConstantHorizon, MeanLogLoss, MeanLoss, MetaProblem, Mixed, Observation, meta_train
-from metaopt.meta._train import validate
+from metaopt.meta.training._train import validate
 from metaopt.registry import adam
 from metaopt.tasks import Mixture, Quadratics, Rosenbrock
 
@@ -102,7 +102,7 @@ import jax, jax.random as jr, optax
 jax.config.update("jax_enable_x64", True)
 from metaopt import scf
 from metaopt._core import Learner, Mixture, from_optax
-from metaopt.bench._molecules import MOLECULES
+from metaopt.bench.scf._molecules import MOLECULES
 from metaopt.meta import ES, ConstantHorizon, MeanLoss, MetaProblem, Mixed, meta_train, only
 
 def family(functions, electrons, *names):

@@ -15,9 +15,9 @@ import optax
 import pytest
 
 import metaopt
-import metaopt.meta._train as train_module
+import metaopt.meta.training._train as train_module
 from metaopt.meta import PES, ConstantHorizon, MeanLoss, MetaProblem, TaskParallel, Unrolled, meta_train, read_history
-from metaopt.meta._stores import open_store
+from metaopt.meta.training._stores import open_store
 from metaopt.sharding import CheckpointFolder, make_mesh
 from metaopt.sharding._checkpoints import OpenFolder
 
@@ -80,7 +80,7 @@ def test_many_processes_need_a_spread_estimator_and_a_folder(tmp_path, monkeypat
 
 def test_an_interrupt_saves_what_was_reached(tmp_path, monkeypatch):
     path = tmp_path / "run.metaopt"
-    import metaopt.meta._train as module
+    import metaopt.meta.training._train as module
 
     original, calls = module._chunk, []
 
@@ -123,7 +123,7 @@ def test_a_checkpoint_does_not_grow_and_its_curves_are_beside_it(tmp_path):
 
 
 def test_old_checkpoints_with_curves_inside_can_be_resumed(tmp_path, monkeypatch):
-    import metaopt._core._checkpoint_file as module
+    import metaopt._core.files._checkpoint_file as module
 
     path, trees = tmp_path / "run.metaopt", []
     with monkeypatch.context() as patch:
@@ -152,7 +152,7 @@ def test_old_checkpoints_with_curves_inside_can_be_resumed(tmp_path, monkeypatch
 
 def _saved(monkeypatch):
     """The steps at which something was saved."""
-    from metaopt._core._checkpoint_file import CheckpointFile
+    from metaopt._core.files._checkpoint_file import CheckpointFile
 
     steps, original = [], CheckpointFile.save
 
@@ -223,7 +223,7 @@ def test_handlers_of_the_program_are_called_and_it_is_saved(tmp_path, monkeypatc
 _SCRIPT = """
 import signal
 import jax.random as jr, optax
-import metaopt, metaopt.meta._train as module
+import metaopt, metaopt.meta.training._train as module
 from metaopt.meta import PES, ConstantHorizon, MeanLoss, MetaProblem, meta_train
 from metaopt.tasks import Quadratics
 

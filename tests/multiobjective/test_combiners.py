@@ -26,7 +26,7 @@ from metaopt.multiobjective import (
     UPGrad,
     WeightedSum,
 )
-from metaopt.multiobjective._pcgrad import operate
+from metaopt.multiobjective.combiners._pcgrad import operate
 
 
 SIZES = [3, 16]

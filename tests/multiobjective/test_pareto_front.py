@@ -20,7 +20,7 @@ from metaopt.multiobjective import (
     make_problem,
     pareto_front,
 )
-from metaopt.multiobjective._population import _uphill
+from metaopt.multiobjective.fronts._population import _uphill
 
 
 SMALL: dict[str, Any] = {"num_solutions": 12, "steps": 100, "rounds": 4, "round_steps": 15}

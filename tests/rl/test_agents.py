@@ -12,8 +12,8 @@ import pytest
 
 import metaopt
 from metaopt import rl
-from metaopt._core import _checkpoint_file
-from metaopt.rl._policy_gradient import advantages
+from metaopt._core.files import _checkpoint_file
+from metaopt.rl.agents._policy_gradient import advantages
 
 
 def test_a_memory_forgets_the_oldest() -> None:

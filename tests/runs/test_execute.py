@@ -10,9 +10,9 @@ import jax.random as jr
 import pytest
 
 import metaopt
-import metaopt.meta._train as train_module
+import metaopt.meta.training._train as train_module
 import metaopt.runs._execute as module
-from metaopt._core._lock import locked_folder
+from metaopt._core.files._lock import locked_folder
 from metaopt.runs import execute
 from metaopt.spec import SpecError, read
 
@@ -56,7 +56,7 @@ def _checkpoint_like(folder):
     """The structure of a checkpoint of a small run, caught on its way to the file."""
     caught = []
     with pytest.MonkeyPatch.context() as patch:
-        import metaopt._core._checkpoint_file as stores
+        import metaopt._core.files._checkpoint_file as stores
 
         patch.setattr(stores, "save", lambda path, tree, **_: caught.append(tree))
         run(small(steps=1), folder)

@@ -207,7 +207,7 @@ def test_optimal_damping_never_raises_the_energy_of_what_it_mixes() -> None:
 
 
 def test_the_smallest_value_on_a_simplex() -> None:
-    from metaopt.scf._simplex import minimize_on_simplex
+    from metaopt.scf.accelerators._simplex import minimize_on_simplex
 
     generator = np.random.default_rng(0)
     for trial in range(5):

@@ -11,8 +11,8 @@ import pytest
 import scipy.linalg
 
 from metaopt import scf
-from metaopt.scf._geometry import fitting_turn, representation, symmetries, turning
-from metaopt.scf._grassmann import coordinates, exponential, logarithm, nearest_orbitals, span
+from metaopt.scf.guesses._grassmann import coordinates, exponential, logarithm, nearest_orbitals, span
+from metaopt.scf.systems._geometry import fitting_turn, representation, symmetries, turning
 
 from .gaussians import hydrogens
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from metaopt import scf
-from metaopt.scf._orbitals import smear
+from metaopt.scf.systems._orbitals import smear
 
 from .gaussians import hydrogens
 

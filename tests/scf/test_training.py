@@ -14,7 +14,7 @@ import pytest
 
 import metaopt
 from metaopt import meta, scf
-from metaopt.scf._cholesky import leading
+from metaopt.scf.systems._cholesky import leading
 
 from .gaussians import helium_hydride, hydrogens
 
@@ -77,7 +77,7 @@ def test_an_untrained_accelerator_is_its_base() -> None:
 
 
 def _features(system: scf.System, basis: jax.Array) -> jax.Array:
-    from metaopt.scf._learned_accelerator import features
+    from metaopt.scf.learned._learned_accelerator import features
 
     accelerator = scf.LearnedAccelerator(scf.Roothaan(), iterations=1)
     operator = scf.Operator(system, basis)

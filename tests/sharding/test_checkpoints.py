@@ -18,7 +18,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 import metaopt
-from metaopt._core._curves import Curves
+from metaopt._core.files._curves import Curves
 from metaopt.sharding import CheckpointFolder, make_mesh
 from metaopt.sharding._checkpoints import OpenFolder
 

@@ -18,8 +18,8 @@ from sklearn.metrics import accuracy_score, log_loss
 from metaopt import Learner, from_optax, unroll
 from metaopt.tasks import ClassificationTask, Dataset, DenseNetwork, DigitsConv, DigitsMLP, Mnist1D
 from metaopt.tasks._common import cross_entropy, draw_indices
-from metaopt.tasks._digits import digits
-from metaopt.tasks._mnist1d import _generate, mnist1d
+from metaopt.tasks.families._digits import digits
+from metaopt.tasks.families._mnist1d import _generate, mnist1d
 
 
 FAMILIES = [DigitsMLP(), DigitsConv(split="held_out", channels=(4,)), Mnist1D(hidden=(8,), batch_size=16)]

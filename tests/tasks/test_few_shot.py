@@ -25,10 +25,10 @@ from metaopt.tasks import (
     LabelledClasses,
     labelled_classes,
 )
-from metaopt.tasks._digits import digits
-from metaopt.tasks._few_shot import _distinct
-from metaopt.tasks._glyphs import _REACH, _ink, _letter
-from metaopt.tasks._mnist1d import mnist1d
+from metaopt.tasks.data._glyphs import _REACH, _ink, _letter
+from metaopt.tasks.families._digits import digits
+from metaopt.tasks.families._few_shot import _distinct
+from metaopt.tasks.families._mnist1d import mnist1d
 
 
 SPLITS: tuple[Any, ...] = ("train", "validation", "held_out")

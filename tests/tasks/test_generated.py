@@ -20,7 +20,7 @@ from metaopt.tasks import (
     WaveSource,
     generate,
 )
-from metaopt.tasks._text import ALPHABET, text
+from metaopt.tasks.data._text import ALPHABET, text
 
 
 pytest.importorskip("sklearn")
@@ -156,7 +156,7 @@ def test_diffusion_solves_its_equation(getkey):
     _, grad = task.evaluate(jnp.asarray(u), key=getkey())
     np.testing.assert_allclose(grad, matrix @ error, rtol=1e-3, atol=1e-3)
     # Against the solution of -u'' + c u = sin(pi x) with constant coefficients.
-    from metaopt.tasks._diffusion import solve
+    from metaopt.tasks.families._diffusion import solve
 
     x = np.arange(1, 200) / 200
     found = solve(jnp.ones(200), jnp.asarray(2.0), jnp.sin(jnp.pi * jnp.asarray(x)))

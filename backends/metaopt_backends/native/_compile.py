@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import jax
 
-from metaopt._core._cache import (
+from metaopt._core.files._cache import (
     cache_folder,
     private_folder,
     read_private,

@@ -4,7 +4,7 @@ import importlib.metadata
 import os
 import pathlib
 
-from metaopt._core._cache import private_folder, read_private
+from metaopt._core.files._cache import private_folder, read_private
 
 from ._compile import LARGEST, LARGEST_NOTE, digest_of, why
 

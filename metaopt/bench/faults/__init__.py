@@ -1,1 +1,1 @@
-from ._run import run as run
+"""Everything that can go wrong, done on purpose: bad numbers, damaged files, killed runs and strange machines."""

@@ -22,8 +22,8 @@ import numpy as np
 
 import metaopt
 from metaopt.l2o import Celo2, CeloAdam, load_published
-from metaopt.l2o._msgpack import pack, unpack
-from metaopt.l2o._published import read_published, save_published
+from metaopt.l2o.published._msgpack import pack, unpack
+from metaopt.l2o.published._published import read_published, save_published
 from metaopt.meta import AbstractEstimator
 from metaopt.registry import DEFAULT
 from metaopt.runs import Run, describe, find, names

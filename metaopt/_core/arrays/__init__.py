@@ -1,0 +1,1 @@
+"""Trees of arrays: matching, rounding, buffers, layouts and gradients."""

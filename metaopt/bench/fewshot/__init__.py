@@ -1,0 +1,1 @@
+"""Benchmarks of few-shot learning, warm starts and continual learning."""

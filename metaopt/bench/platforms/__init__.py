@@ -1,0 +1,1 @@
+"""Benchmarks of devices, imports and scaling."""

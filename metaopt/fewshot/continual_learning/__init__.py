@@ -1,0 +1,1 @@
+"""Streams of families, and what keeps the earlier ones."""

@@ -1,0 +1,1 @@
+"""Inner algorithms that a method learns something about."""

@@ -1,0 +1,1 @@
+"""Ensembles of adapted parameters, and how well they are calibrated."""

@@ -1,0 +1,1 @@
+"""Memories of solved problems, and predictors of where to begin the next."""

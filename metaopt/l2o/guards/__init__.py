@@ -1,0 +1,1 @@
+"""Wrappers that keep a learned rule from being worse than a fallback."""

@@ -1,0 +1,1 @@
+"""Weights that metaopt ships, and files of weights that others have published."""

@@ -1,0 +1,1 @@
+"""Shrinkage-thresholding for sparse coding, and its unfolded networks."""

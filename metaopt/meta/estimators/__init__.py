@@ -1,0 +1,1 @@
+"""Estimators of meta-gradients, one per file, and their parts."""

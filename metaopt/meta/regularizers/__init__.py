@@ -1,0 +1,1 @@
+"""Inner algorithms that are held near to a start."""

@@ -1,0 +1,1 @@
+"""The loops of meta-training, and what they record."""

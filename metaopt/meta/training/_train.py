@@ -1,0 +1,422 @@
+"""The driver of meta-training."""
+
+import os
+import time
+import warnings
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from ..._core import (
+    AbstractAlgorithm,
+    AbstractTaskFamily,
+    CheckpointError,
+    Learner,
+    Mixture,
+    SkipNonFinite,
+    unroll,
+    with_horizon,
+)
+from ..._core._interrupts import deferred_interrupts
+from ..._core._progress import progress_bar
+from ..._core._task import check_family
+from ..._core.arrays._numbers import check_counts, check_seconds
+from ..._core.files._curves import Curves
+from ...sharding import CheckpointFolder
+from ...sharding._everywhere import agree, fetch, replicate
+from ..base import AbstractEstimator, MetaProblem
+from ..estimators._devices import task_keys
+from ..estimators._partition import partition
+from ..estimators._task_parallel import shared_mesh
+from ._history import KIND, History, to_history
+from ._stores import open_store
+
+
+T = TypeVar("T")
+_LONGEST_CHUNK = 512
+_SECONDS_PER_CHUNK = 1.0
+
+
+class MetaState(eqx.Module):
+    """Everything that meta-training carries from one meta-step to the next, and all that a checkpoint holds."""
+
+    step: Int[Array, ""]
+    learner: Learner
+    outer: PyTree
+    estimator: PyTree
+    diverged: Int[Array, ""]
+
+
+class MetaResult(eqx.Module):
+    """What [`metaopt.meta_train`][] returns.
+
+    - `learner`: the learner with the best validation loss, or the last one if there was no validation.
+    - `last`: the learner after the last meta-step.
+    - `history`: the curves.
+    - `skipped`: how many meta-steps were left out because the meta-gradient was not finite, or absurdly large beside
+        those before ([`metaopt.SkipNonFinite`][]).
+    - `diverged`: how many tasks diverged in all.
+    - `best_step`: the meta-step of `learner`.
+    - `seconds`, `compile_seconds`: wall-clock time of this call, in all and for compiling.
+    """
+
+    learner: Learner
+    last: Learner
+    history: History
+    skipped: int
+    diverged: int
+    best_step: int
+    seconds: float
+    compile_seconds: float
+
+
+def meta_step(
+    state: MetaState,
+    estimator: AbstractEstimator[Any],
+    outer: AbstractAlgorithm[Any, Any, Any],
+    problem: MetaProblem,
+    *,
+    key: PRNGKeyArray,
+) -> tuple[MetaState, Float[Array, ""]]:
+    """One meta-step: estimate the meta-gradient, then let the outer algorithm step. Pure."""
+    key = jr.fold_in(key, state.step)
+    estimator_state, estimate = estimator.estimate(state.estimator, state.learner, problem, key=key)
+    outer_state, learner = outer.step(state.outer, state.learner, estimate.grads, value=estimate.value)
+    new = MetaState(state.step + 1, learner, outer_state, estimator_state, state.diverged + estimate.nonfinite)
+    return new, estimate.value
+
+
+def validate(
+    learner: Learner, family: AbstractTaskFamily | Mixture, *, steps: int, tasks: int, key: PRNGKeyArray
+) -> Float[Array, ""]:
+    """The mean of the tasks' `measure` after `steps` inner steps, on `tasks` tasks; infinite if one diverged.
+
+    With a mixture it is the weighted geometric mean over its families, each with `tasks` tasks: they may differ in
+    scale.
+    """
+    if isinstance(family, Mixture):
+        losses = [validate(learner, each, steps=steps, tasks=tasks, key=key) for each in family.families]
+        terms = [share * jnp.log(loss) for share, loss in zip(family.shares, losses, strict=True)]
+        return jnp.exp(jnp.sum(jnp.stack(terms)))
+    return _validate(learner, family, steps, tasks, key)
+
+
+@eqx.filter_jit
+def _validate(
+    learner: Learner, family: AbstractTaskFamily, steps: int, tasks: int, key: PRNGKeyArray
+) -> Float[Array, ""]:
+    def one(key: PRNGKeyArray) -> Float[Array, ""]:
+        task_key, run_key, measure_key = jr.split(key, 3)
+        task = family.sample(key=task_key)
+        trajectory = unroll(learner, task, steps=steps, key=run_key)
+        return task.measure(trajectory.params, key=measure_key)
+
+    values = jax.vmap(one)(task_keys(key, jnp.arange(tasks)))
+    mean = jnp.mean(values)
+    return jnp.where(jnp.isfinite(mean), mean, jnp.inf)
+
+
+@eqx.filter_jit
+def _chunk(
+    state: MetaState,
+    count: Int[Array, ""],
+    estimator: AbstractEstimator[Any],
+    outer: AbstractAlgorithm[Any, Any, Any],
+    problem: MetaProblem,
+    key: PRNGKeyArray,
+) -> tuple[MetaState, Float[Array, " chunk"]]:
+    dynamic, static = eqx.partition(state, eqx.is_array)
+
+    def body(i: Int[Array, ""], carry: tuple[PyTree, Array]) -> tuple[PyTree, Array]:
+        dynamic, values = carry
+        state, value = meta_step(eqx.combine(dynamic, static), estimator, outer, problem, key=key)
+        return eqx.filter(state, eqx.is_array), values.at[i].set(value.astype(values.dtype))
+
+    dynamic, values = jax.lax.fori_loop(0, count, body, (dynamic, jnp.zeros(_LONGEST_CHUNK)))
+    return eqx.combine(dynamic, static), values
+
+
+def meta_train(
+    learner: Learner,
+    problem: MetaProblem,
+    *,
+    estimator: AbstractEstimator[Any],
+    outer: AbstractAlgorithm[Any, Any, Any],
+    steps: int,
+    key: PRNGKeyArray,
+    validation: AbstractTaskFamily | Mixture | None = None,
+    validate_every: int | None = None,
+    validation_tasks: int = 16,
+    validation_steps: int | None = None,
+    patience: int | None = None,
+    target: float | None = None,
+    checkpoint: str | os.PathLike[str] | CheckpointFolder | None = None,
+    checkpoint_every: int | None = None,
+    checkpoint_seconds: float | None = 600.0,
+    resume: bool = False,
+    progress: bool = True,
+) -> MetaResult:
+    r"""Meta-train a learner.
+
+    Repeats $\hat g \leftarrow \mathrm{estimate}(\phi)$, $\phi \leftarrow \mathrm{outer.step}(\phi, \hat g)$ in compiled
+    chunks of about a second, with a progress bar. Random keys depend on the meta-step only, so a run that was
+    interrupted and resumed gives the same bits as one that was not.
+
+    In a run of many processes ([`metaopt.sharding.initialize`][]) all of them call this with the same arguments, and
+    get the same result. Ctrl-C or SIGTERM in one of them ends all.
+
+    In the main thread, Ctrl-C and SIGTERM wait for the end of the chunk that runs; a second one does not wait. What was
+    reached is saved, then Ctrl-C raises `KeyboardInterrupt`. SIGTERM calls the handler that the program has for it; if
+    that raises `KeyboardInterrupt` or `SystemExit`, what was reached is saved, too. Where the program has none it is
+    saved, and the process then dies of the signal, as it does without metaopt. Other threads get no signals: in them,
+    and without `checkpoint`, a SIGTERM without a handler ends the process at once.
+
+    **Arguments:**
+
+    - `learner`: where to start.
+    - `problem`: what to train for.
+    - `estimator`: how meta-gradients are estimated.
+    - `outer`: any algorithm; it is told the number of meta-steps.
+    - `steps`: the number of meta-steps, at least 1.
+    - `key`: the key of the run.
+    - `validation`: held-out tasks. The learner with the lowest validation loss is kept.
+    - `validate_every`: meta-steps between validations; by default a tenth of `steps`.
+    - `validation_tasks`: how many tasks a validation averages over.
+    - `validation_steps`: how many inner steps each of them has; by default the longest horizon.
+    - `patience`: stop after this many validations in a row without a new best one. The decision depends on what
+        checkpoints hold alone, so a resumed run stops where one that was not interrupted does.
+    - `target`: stop when a validation loss is at most this.
+    - `checkpoint`: a file to which the whole state is saved every `checkpoint_every` meta-steps (by default a tenth of
+        `steps`) and every `checkpoint_seconds`, at the end, and on Ctrl-C and SIGTERM. The curves are in a second file
+        beside it, `checkpoint` + `.curves`, which is appended to; keep both together. While this call runs it holds a
+        lock, `checkpoint` + `.lock`, so that no second run writes there.
+    - `checkpoint_every`, `checkpoint_seconds`: how many meta-steps, and how many seconds, are lost at most if the
+        process is killed. When something is saved makes no difference to what is computed. `checkpoint_seconds=None`
+        does not look at the clock; in a run of many processes, that of the first one counts.
+    - `resume`: go on from `checkpoint` if that file exists.
+    - `progress`: whether to show a progress bar.
+
+    **Returns:**
+
+    A [`metaopt.meta.MetaResult`][]. A meta-step whose gradient is not finite is left out; a warning says how many
+    were.
+
+    **Raises:**
+
+    - `ValueError`: for a `steps`, `validate_every`, `checkpoint_every` or `patience` below 1, a
+        `checkpoint_seconds` that is not above 0, `patience` or `target` without `validation`, or `resume` without
+        `checkpoint`; in a run of many processes, if the estimator is not
+        spread over the devices of all, or the checkpoint is a file.
+    - `TypeError`: if the tasks of a family differ in shape.
+    - `OSError`: if the checkpoint cannot be written; tried before training starts. A `BlockingIOError` if another run
+        writes it.
+    - [`metaopt.CheckpointError`][]: if the checkpoint to resume from is damaged or does not fit, or its curves are
+        missing, damaged, or of another run.
+    """
+    validate_every = max(1, steps // 10) if validate_every is None else validate_every
+    checkpoint_every = max(1, steps // 10) if checkpoint_every is None else checkpoint_every
+    check_counts(steps=steps, validate_every=validate_every, checkpoint_every=checkpoint_every, patience=patience)
+    check_seconds(checkpoint_seconds=checkpoint_seconds)
+    if validation is None and (patience is not None or target is not None):
+        raise ValueError("`patience` and `target` judge validations. Give `validation`, the tasks to validate on.")
+    if resume and checkpoint is None:
+        raise ValueError("`resume=True` needs the `checkpoint` file to resume from.")
+    for family in [problem.family] if validation is None else [problem.family, validation]:
+        check_family(family)
+    run = _Run(learner, problem, estimator, outer, steps, key, checkpoint, resume)
+    periods = [checkpoint_every] if checkpoint is not None else []
+    periods += [validate_every] if validation is not None else []
+    validation = run.shared(validation)
+    many = jax.process_count() > 1
+    bar = progress_bar(steps, done=run.step, unit="meta-step", enabled=progress and jax.process_index() == 0)
+    path = checkpoint.path if isinstance(checkpoint, CheckpointFolder) else checkpoint
+    place = None if path is None else os.fspath(path)
+    waiting = deferred_interrupts(agree if many else None, place=place)
+    with waiting as let_interrupts_through, bar:
+        try:
+            if validation is not None and not run.validations:
+                run.validate(validation, validation_tasks, validation_steps)
+                run.settle()
+            while run.step < steps and not run.is_over(validate_every, patience, target):
+                before = run.step
+                stop = min([steps, *[p * (before // p + 1) for p in periods]])
+                run.advance(stop)
+                last = run.step == steps
+                if validation is not None and (run.step % validate_every == 0 or last):
+                    run.validate(validation, validation_tasks, validation_steps)
+                run.settle()
+                last = last or run.is_over(validate_every, patience, target)
+                bar.set_postfix(run.postfix(), refresh=False)
+                bar.update(run.step - before)
+                let_interrupts_through()
+                if checkpoint is not None and (
+                    run.step % checkpoint_every == 0 or last or run.is_late(checkpoint_seconds)
+                ):
+                    run.save()
+            run.store.close()
+        except (KeyboardInterrupt, SystemExit):
+            run.save()
+            run.store.close()
+            raise
+        finally:
+            run.store.release()
+    return run.result()
+
+
+class _Run:
+    """The host side of one `meta_train` call: clocks, curves, files."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        problem: MetaProblem,
+        estimator: AbstractEstimator[Any],
+        outer: AbstractAlgorithm[Any, Any, Any],
+        steps: int,
+        key: PRNGKeyArray,
+        checkpoint: str | os.PathLike[str] | CheckpointFolder | None,
+        resume: bool,
+    ):
+        self.begun = time.perf_counter()
+        self.mesh = shared_mesh(estimator)
+        outer = with_horizon(SkipNonFinite(outer), steps)
+        start_key, run_key, validation_key = jr.split(key, 3)
+        learner = jtu.tree_map(lambda x: jnp.asarray(x, x.dtype) if eqx.is_array(x) else x, learner)
+        estimator_key, outer_key = jr.split(start_key)
+        partition(learner, problem)
+        zero = jnp.zeros((), jnp.int32)
+        given = (zero, learner, outer.init(learner, key=outer_key), estimator, problem)
+        zero, learner, outer_state, self.estimator, self.problem = self.shared(given)
+        self.outer = self.shared(outer)
+        self.key, self.validation_key, estimator_key = self.shared((run_key, validation_key, estimator_key))
+        estimator_state = eqx.filter_jit(self.estimator.init)(learner, self.problem, key=estimator_key)
+        self.state = MetaState(zero, learner, outer_state, estimator_state, zero)
+        self.best, self.best_step = learner, 0
+        self.values: list[float] = []
+        self.validations: list[tuple[int, float]] = []
+        self.chunk, self.compile_seconds = 1, 0.0
+        self.store = open_store(checkpoint)
+        try:
+            found = resume and self.load()
+            self.settle()
+            if not found:
+                self.save()
+                self.store.wait()
+        except BaseException:
+            self.store.release()
+            raise
+        self.saved = time.monotonic()
+
+    def shared(self, tree: T) -> T:
+        """The same in a run of many processes: arrays on the devices of all."""
+        return tree if self.mesh is None else replicate(tree, self.mesh)
+
+    @property
+    def step(self) -> int:
+        return len(self.values)
+
+    def advance(self, stop: int) -> None:
+        """Run one chunk, of about a second, but not past `stop`."""
+        count = min(stop - self.step, agree(self.chunk))
+        begun = time.perf_counter()
+        args = (self.shared(jnp.asarray(count)), self.estimator, self.outer, self.problem, self.key)
+        state, values = jax.block_until_ready(_chunk(self.state, *args))
+        seconds = time.perf_counter() - begun
+        self.state = state
+        self.values += [float(v) for v in np.asarray(values)[:count]]
+        if not self.compile_seconds:
+            self.compile_seconds = seconds
+        else:
+            self.chunk = int(min(max(1, count * _SECONDS_PER_CHUNK / seconds), 4 * count, _LONGEST_CHUNK))
+
+    def validate(self, family: AbstractTaskFamily | Mixture, tasks: int, steps: int | None) -> None:
+        steps = self.problem.horizon.longest if steps is None else steps
+        loss = float(validate(self.state.learner, family, steps=steps, tasks=tasks, key=self.validation_key))
+        if not self.validations or loss < min(v for _, v in self.validations):
+            self.best, self.best_step = self.state.learner, self.step
+        self.validations.append((self.step, loss))
+
+    def is_over(self, every: int, patience: int | None, target: float | None) -> bool:
+        """Whether the validations so far are reason to stop."""
+        # Not the one at the end of a shorter run that is gone on with.
+        losses = [loss for step, loss in self.validations if step % every == 0]
+        reached = target is not None and bool(losses) and losses[-1] <= target
+        return reached or (patience is not None and bool(losses) and len(losses) - 1 - _first_best(losses) >= patience)
+
+    def postfix(self) -> dict[str, str]:
+        recent = self.values[-50:]
+        shown = {"loss": f"{sum(recent) / len(recent):.4g}"}
+        if self.validations:
+            shown["validation"] = f"{self.validations[-1][1]:.4g}"
+        if int(self.state.outer.skipped):
+            shown["skipped"] = str(int(self.state.outer.skipped))
+        return shown
+
+    def settle(self) -> None:
+        """Remember this moment, at which nothing is half done: what is saved, whenever an interrupt comes."""
+        self.settled = (self.state, self.best, self.best_step, len(self.values), len(self.validations))
+
+    def save(self) -> None:
+        state, best, best_step, step, validations = self.settled
+        curves = Curves(self.values[:step], self.validations[:validations])
+        self.store.save(step, (state, best), {"kind": KIND, "meta_steps": step, "best_step": best_step}, curves)
+        self.saved = time.monotonic()
+
+    def is_late(self, seconds: float | None) -> bool:
+        """Whether the last checkpoint was so long ago, by the clock of the first process."""
+        if seconds is None:
+            return False
+        return bool(agree(int(jax.process_index() == 0 and time.monotonic() - self.saved >= seconds)))
+
+    def load(self) -> bool:
+        """Go on from what is stored; returns whether there is something."""
+        found = self.store.load((self.state, self.best))
+        if found is None:
+            return False
+        (self.state, self.best), metadata, curves = found
+        history = to_history(metadata, curves)
+        self.values, self.validations = history.values, history.validations
+        best_step = metadata.get("best_step")
+        if type(best_step) is not int:
+            raise CheckpointError(f"The checkpoint says that its best learner is of meta-step {best_step!r}.")
+        self.best_step = best_step
+        if int(self.state.step) != self.step:
+            raise CheckpointError(
+                f"The checkpoint was saved after meta-step {int(self.state.step)}, but its curves have {self.step} of "
+                "them. Go on from an earlier one."
+            )
+        return True
+
+    def result(self) -> MetaResult:
+        skipped, diverged = int(self.state.outer.skipped), int(self.state.diverged)
+        if skipped:
+            warnings.warn(
+                f"{skipped} of {self.step} meta-steps were skipped because their meta-gradient was not finite, or a "
+                "thousand times larger than those before. Lower the outer learning rate, clip with "
+                "`metaopt.ClipByGlobalNorm`, or shorten the horizon.",
+                stacklevel=3,
+            )
+        learner, best_step = (self.best, self.best_step) if self.validations else (self.state.learner, self.step)
+        last = self.state.learner
+        if self.mesh is not None:
+            learner, last = fetch((learner, last))
+        return MetaResult(
+            learner=learner,
+            last=last,
+            history=History(self.values, self.validations),
+            skipped=skipped,
+            diverged=diverged,
+            best_step=best_step,
+            seconds=time.perf_counter() - self.begun,
+            compile_seconds=self.compile_seconds,
+        )
+
+
+def _first_best(losses: list[float]) -> int:
+    return losses.index(min(losses))

@@ -1,0 +1,1 @@
+"""One direction from several gradients, one rule per file."""

@@ -1,0 +1,1 @@
+"""Pareto fronts: the solver, measures of a front, and test problems."""

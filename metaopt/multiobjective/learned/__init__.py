@@ -1,0 +1,1 @@
+"""One network or one rule for all preferences."""

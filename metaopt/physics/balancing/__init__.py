@@ -1,0 +1,1 @@
+"""Weights of the parts of a loss, and how the parts are combined."""

@@ -1,0 +1,1 @@
+"""Geometries, and what is made of several."""

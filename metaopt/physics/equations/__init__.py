@@ -1,0 +1,1 @@
+"""Residuals of partial differential equations, and families of them."""

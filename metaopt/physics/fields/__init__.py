@@ -1,0 +1,1 @@
+"""Networks as fields, and their derivatives."""

@@ -1,0 +1,1 @@
+"""Where a residual is looked at."""

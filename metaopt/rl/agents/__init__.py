@@ -1,0 +1,1 @@
+"""Agents, one per file, and their parts."""

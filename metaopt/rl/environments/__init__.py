@@ -1,0 +1,1 @@
+"""Environments, and what an environment of optimization is made of."""

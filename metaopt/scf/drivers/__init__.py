@@ -1,0 +1,1 @@
+"""The loops over Fock builds, derivatives of what they find, and tests of its stability."""

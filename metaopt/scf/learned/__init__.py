@@ -1,0 +1,1 @@
+"""Guesses, responses and accelerators with weights to train."""

@@ -1,0 +1,1 @@
+"""Data sets, classes of examples and generators of both."""

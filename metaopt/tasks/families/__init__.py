@@ -1,0 +1,1 @@
+"""Families of tasks to train on and to test with."""
