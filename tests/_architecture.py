@@ -26,6 +26,7 @@ PUBLIC_FILES = {"__init__", "__main__", "base"}
 ONE_PER_FILE = {"AbstractAlgorithm", "AbstractEstimator"}
 # Scripts that run a peer in the peer's own environment are not part of the library.
 FOREIGN = ("bench", "peers")
+MOST_FILES = 20
 # Equinox runs the check of every class in the hierarchy, so adding one overrides nothing.
 COOPERATIVE = {"__check_init__"}
 
@@ -254,14 +255,14 @@ def one_per_file(package: Package) -> Iterator[str]:
 
 
 def _homes(package: Package, module: str) -> Iterable[str]:
-    """Packages from which a user may import what `module` defines."""
-    public = [name for name in package.files if package.is_package(name) and "._" not in name]
-    parent = module if package.is_package(module) else module.rpartition(".")[0]
-    return public if "._" in parent else [parent]
+    """Packages from which a user may import what `module` defines: its room, whatever the folders inside are called."""
+    public = [name for name in package.files if package.is_package(name) and name.count(".") < 2 and "._" not in name]
+    home = ".".join(module.split(".")[:2])
+    return public if "._" in home else [home]
 
 
 def reexports(package: Package) -> Iterator[str]:
-    """Every public abstract class, and every public class below one, can be imported from its folder."""
+    """Every public abstract class, and every public class below one, can be imported from its room."""
     for cls in package.classes:
         contract = any(base in package.classes and _is_abstract(base) for base in cls.__mro__)
         if cls.__name__.startswith("_") or not contract or len(cls.__module__.split(".")) < 3:
@@ -269,6 +270,17 @@ def reexports(package: Package) -> Iterator[str]:
         homes = _homes(package, cls.__module__)
         if not any(getattr(package.modules.get(home), cls.__name__, None) is cls for home in homes):
             yield f"{_at(cls)} is not re-exported by {' or '.join(f'`{home}`' for home in homes)}"
+
+
+def small_folders(package: Package) -> Iterator[str]:
+    """A folder holds few enough files to be read at a glance, and a folder inside a room says what belongs there."""
+    for module, path in package.files.items():
+        if package.is_package(module):
+            size = len([each for each in path.parent.glob("*.py") if each != path])
+            if size > MOST_FILES:
+                yield f"{module} holds {size} files; make folders inside, with at most {MOST_FILES} each"
+            if module.count(".") > 1 and ast.get_docstring(package.trees[module]) is None:
+                yield f"{module}: say in the docstring of `__init__.py` what belongs into this folder"
 
 
 RULES: list[Callable[[Package], Iterator[str]]] = [
@@ -281,4 +293,5 @@ RULES: list[Callable[[Package], Iterator[str]]] = [
     no_overrides,
     one_per_file,
     reexports,
+    small_folders,
 ]

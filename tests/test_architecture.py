@@ -167,6 +167,7 @@ TEXT_BROKEN = {
     "hasattr": ("tasks/_t.py", "x = hasattr(1, 'real')", "shortcuts", "line 1: calls `hasattr`"),
     "code": ("tasks/__init__.py", "x = 1", "bare_inits", "line 1: `x = 1` is not a re-export"),
     "alias": ("tasks/__init__.py", "from json import loads", "bare_inits", "write `loads as loads`"),
+    "silent folder": ("tasks/few/__init__.py", "", "small_folders", "say in the docstring"),
     "public file": ("tasks/things.py", "", "private_files", "name the file `_things.py`"),
 }
 
@@ -177,6 +178,13 @@ def test_broken_text_is_found(case: tuple[str, str, str, str], monkeypatch: pyte
     found = _violations(_plant(monkeypatch, tmp_path, {path: text}))
     assert len(found) == 1
     assert found[0].startswith(f"{rule}: ") and wanted in found[0]
+
+
+def test_a_full_folder_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    package = _plant(monkeypatch, tmp_path, {f"tasks/_t{i}.py": "" for i in range(21)})
+    assert _violations(package) == [
+        f"small_folders: {package.name}.tasks holds 21 files; make folders inside, with at most 20 each"
+    ]
 
 
 CLASSES_BROKEN = {

@@ -114,7 +114,7 @@ class Sources:
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 # A script of a peer, or what a fresh interpreter imports.
-                peer = "/".join((*parts[:-1], "peers", node.value))
+                peer = f"{_PACKAGE}/bench/peers/{node.value}"
                 if node.value.endswith(".py") and "\n" not in node.value and (self.root / peer).is_file():
                     yield peer
                 if node.value == f"import {_PACKAGE}":
@@ -177,11 +177,14 @@ def _git(root: Path, *arguments: str) -> str | None:
 
 
 def _meaning(path: str, text: str) -> str:
-    """A file without what does not change what it does: comments, layout and docstrings."""
+    """A file without what does not change what it does: comments, layout, docstrings, and where our modules lie."""
     if not path.endswith(".py"):
         return text
     tree = ast.parse(text)
     for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").split(".")[0] == _PACKAGE):
+            node.level, node.module = 0, _PACKAGE
+            node.names.sort(key=lambda alias: alias.name)
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
             if (
@@ -199,16 +202,24 @@ def changed(root: Path, commit: str, files: Iterable[str]) -> list[str] | None:
     if listed is None:
         return None
     blobs = {path: entry.split()[2] for entry, path in (line.split("\t", 1) for line in listed.splitlines())}
+    moved = _moved(root, commit)
     found = []
     for path in sorted(files):
         data = (root / path).read_bytes()
         blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-        if blobs.get(path) == blob:
+        source = path if path in blobs else moved.get(path)
+        if source is not None and blobs[source] == blob:
             continue
-        before = _git(root, "show", f"{commit}:{path}") if path in blobs else None
+        before = None if source is None else _git(root, "show", f"{commit}:{source}")
         if before is None or _meaning(path, before) != _meaning(path, data.decode()):
             found.append(path)
     return found
+
+
+def _moved(root: Path, commit: str) -> dict[str, str]:
+    """Where files lay at a commit that lie elsewhere now."""
+    listed = _git(root, "diff", "--find-renames", "--diff-filter=R", "--name-status", commit) or ""
+    return {new: old for _, old, new in (line.split("\t") for line in listed.splitlines())}
 
 
 def ages(root: Path, text: str) -> list[Age]:
