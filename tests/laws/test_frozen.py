@@ -84,5 +84,6 @@ def test_kernels_hold_it(rule: str, backend: str, seed: int, request: pytest.Fix
 
     state, new = twice(algorithm, params, grads)
     assert np.asarray(new["frozen"]).tobytes() == np.asarray(params["frozen"]).tobytes()
-    assert np.mean(new["trained"] != params["trained"]) > 0.5
+    # An untrained VeLO moves less than rounding in most places.
+    assert np.mean(new["trained"] != params["trained"]) > (0.001 if rule == "velo" else 0.5)
     assert [bool(state.started[name]) for name in ("frozen", "trained")] == [False, True]
