@@ -1,4 +1,4 @@
-"""A strict type checker knows what everything in the README's first loops is."""
+"""A strict type checker knows what everything in the first programs of the tour is; the README's is the first of them."""
 
 import importlib.util
 import inspect
@@ -20,8 +20,8 @@ BLOCK = re.compile(r"^```(?:python|py)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def _examples() -> list[str]:
-    """The first four programs of the README; the second goes on where the first ends."""
-    first, second, third, fourth = BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))[:4]
+    """The first four programs of the tour; the second goes on where the first ends."""
+    first, second, third, fourth = BLOCK.findall((ROOT / "docs" / "tour.md").read_text(encoding="utf-8"))[:4]
     return [first, first + second, third, fourth]
 
 
@@ -69,6 +69,10 @@ def test_examples_are_free_of_unknown_types(tmp_path: Path) -> None:
     assert any("spoiled" in x["file"] and x.get("rule", "").startswith("reportUnknown") for x in found)
     told = [x["message"] for x in found if x["severity"] == "information" and "revealed" in x["file"]]
     assert [re.search(r'is "(\w+)', text)[1] for text in told] == TYPES  # pyright: ignore[reportOptionalSubscript]
+
+
+def test_the_readme_has_the_first_program_of_the_tour() -> None:
+    assert BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8")) == _examples()[:1]
 
 
 def test_what_comes_back_is_of_the_type_that_was_given() -> None:
