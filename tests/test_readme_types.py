@@ -1,4 +1,4 @@
-"""A strict type checker knows what everything in the first programs of the tour is; the README's is the first of them."""
+"""A strict type checker knows all in the first programs of the tour; the first of them is the README's."""
 
 import importlib.util
 import inspect
