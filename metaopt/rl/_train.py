@@ -133,7 +133,8 @@ def train(
     **Raises:**
 
     - `ValueError`: if a count is below 1, `checkpoint_seconds` is not above 0, or for `resume` without `checkpoint`.
-    - `OSError`: if the checkpoint cannot be written. A `BlockingIOError` if another run writes it.
+    - `OSError`: if the checkpoint cannot be written. A `FileExistsError` if it is that of another run and `resume` is
+        not given, a `BlockingIOError` if another run writes it now.
     - [`metaopt.CheckpointError`][]: if the checkpoint to resume from is damaged or does not fit, or its curves are
         missing, damaged, or of another run.
     """
@@ -197,6 +198,8 @@ class _Run:
         self.store = None if checkpoint is None else CheckpointFile(checkpoint)
         try:
             found = self.store.load((state, best)) if self.store is not None and resume else None
+            if self.store is not None and not resume:
+                self.store.refuse_another()
         except BaseException:
             self.release()
             raise

@@ -11,6 +11,7 @@ import pytest
 import metaopt
 from metaopt._core.files._lock import locked_folder
 from metaopt.meta import ConstantHorizon, MeanLoss, MetaProblem, Stage, Unrolled, meta_train, train_curriculum
+from metaopt.sharding import CheckpointFolder
 
 from .problems import Parabolas, descent, log_rate
 
@@ -72,6 +73,17 @@ def test_a_curriculum_can_be_resumed(tmp_path):
     assert resumed.promotions[0] == whole.promotions[0]
     again = _train([EASY, HARD], checkpoint=tmp_path, resume=True)
     assert eqx.tree_equal(again.learner, resumed.learner) and again.history.values == resumed.history.values
+
+
+def test_a_curriculum_is_kept_in_folders_for_many_processes(tmp_path):
+    pytest.importorskip("orbax.checkpoint")
+    folder = CheckpointFolder(tmp_path / "all")
+    whole = _train([EASY, HARD])
+    _train([EASY, Stage(HARD.problem, 2, validate_every=3)], checkpoint=folder)
+    assert sorted(each.name for each in (tmp_path / "all").iterdir()) == ["stage-0", "stage-1"]
+    resumed = _train([EASY, HARD], checkpoint=folder, resume=True)
+    assert eqx.tree_equal(whole.stages[0].last, resumed.stages[0].last)
+    assert resumed.promotions[0] == whole.promotions[0]
 
 
 def test_one_curriculum_at_a_time_writes_to_a_folder(tmp_path):

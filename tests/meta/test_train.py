@@ -16,7 +16,17 @@ import pytest
 
 import metaopt
 import metaopt.meta.training._train as train_module
-from metaopt.meta import PES, ConstantHorizon, MeanLoss, MetaProblem, TaskParallel, Unrolled, meta_train, read_history
+from metaopt.meta import (
+    PES,
+    ConstantHorizon,
+    MeanLoss,
+    MetaProblem,
+    TaskParallel,
+    Unrolled,
+    meta_train,
+    read_history,
+    validate,
+)
 from metaopt.meta.training._stores import open_store
 from metaopt.sharding import CheckpointFolder, make_mesh
 from metaopt.sharding._checkpoints import OpenFolder
@@ -39,6 +49,50 @@ def test_learns_a_better_rate():
     assert losses[-1] < 0.2 * losses[0]
     assert [step for step, _ in result.history.validations] == [0, 20, 40, 60, 80, 100]
     assert len(result.history.values) == 100 and result.skipped == 0 and result.diverged == 0
+
+
+class Shifted(metaopt.AbstractTaskFamily):
+    """Parabolas whose measure is less by a constant."""
+
+    by: float = eqx.field(static=True)
+
+    def sample(self, *, key):
+        return ShiftedTask(Parabolas().sample(key=key), self.by)
+
+
+class ShiftedTask(metaopt.AbstractLossTask):
+    task: Any
+    by: float = eqx.field(static=True)
+
+    def init(self, *, key):
+        return self.task.init(key=key)
+
+    def loss(self, params, *, key):
+        return self.task.loss(params, key=key)
+
+    def measure(self, params, *, key):
+        return self.task.measure(params, key=key) - self.by
+
+
+def test_a_mixture_with_a_negative_measure_is_refused():
+    mixture = metaopt.tasks.Mixture((Parabolas(), Shifted(2.0)))
+    with pytest.raises(ValueError, match=r"`Shifted` is -1.*geometric mean.*Validate on one family"):
+        train(steps=2, validation=mixture)
+    with pytest.raises(Exception, match="geometric mean"):
+        jax.jit(lambda key: validate(descent(0.01), mixture, steps=3, tasks=2, key=key))(jr.key(0))
+    one = train(steps=2, validation=Shifted(2.0))
+    assert one.history.validations[-1][1] < 0 and one.best_step > 0
+    zero = validate(descent(1.0), metaopt.tasks.Mixture((Parabolas(), Parabolas(4.0))), steps=1, tasks=2, key=jr.key(0))
+    assert 0 < zero < 1
+
+
+def test_validations_that_are_never_finite_are_said():
+    with (
+        pytest.warns(UserWarning, match=r"neither at the start nor after meta-step 1.*`learner` stays the start"),
+        pytest.warns(UserWarning, match=r"None of the 3 validations was finite"),
+    ):
+        result = train(steps=2, validation=Shifted(-float("inf")), validate_every=1)
+    assert result.best_step == 0
 
 
 def test_a_resumed_run_gives_the_same_bits(tmp_path):
@@ -372,6 +426,16 @@ def test_an_unwritable_folder_is_one_error_before_training(tmp_path):
     blocker.write_text("not a folder")
     with pytest.raises(OSError, match="file"):
         train(checkpoint=blocker / "run.metaopt")
+
+
+def test_what_another_run_has_saved_is_not_written_over(tmp_path):
+    path = tmp_path / "run.metaopt"
+    train(steps=2, checkpoint=path)
+    saved = path.read_bytes()
+    with pytest.raises(FileExistsError, match="Go on with `resume=True`"):
+        train(steps=2, checkpoint=path)
+    assert path.read_bytes() == saved
+    assert len(train(steps=3, checkpoint=path, resume=True).history.values) == 3
 
 
 def test_a_truncated_checkpoint_says_so_and_is_left_alone(tmp_path):

@@ -153,6 +153,8 @@ def test_a_resumed_run_is_the_same_run(tmp_path: Path, monkeypatch: pytest.Monke
         rl.train(agent, environment, **stopped)
     monkeypatch.setattr(_checkpoint_file, "save", real)
     assert metaopt.read_header(path)["metadata"]["updates"] == 4
+    with pytest.raises(FileExistsError, match="the checkpoint of another run"):
+        rl.train(agent, environment, **stopped)
     held = _checkpoint_file.CheckpointFile(path)
     with pytest.raises(BlockingIOError, match=r"agent.metaopt` is in use by process \d+ on"):
         rl.train(agent, environment, resume=True, **stopped)

@@ -58,10 +58,26 @@ class CheckpointFile:
             "Two runs would overwrite each other's: give this one another `checkpoint`, or wait until the other has "
             "ended; the lock ends with it.",
         )
+        self._is_ours = False
+
+    def refuse_another(self) -> None:
+        """Refuse to write over what another run has saved.
+
+        **Raises:**
+
+        - `FileExistsError`: if there is a checkpoint that neither was loaded nor comes from here.
+        """
+        if not self._is_ours and self.path.exists():
+            self.release()
+            raise FileExistsError(
+                f"`{self.path}` is the checkpoint of another run. Go on with `resume=True`, delete it, or take another "
+                "`checkpoint`."
+            )
 
     def save(self, step: int, tree: Any, metadata: dict[str, Any], curves: Curves) -> None:
         """Save everything: first what is new in the curves, then the file that refers to them."""
         del step
+        self.refuse_another()
         if self.lock.lost():
             warnings.warn(
                 f"`{self.path.parent}` was emptied, removed or moved while a run saved its checkpoints there. What is "
@@ -72,13 +88,16 @@ class CheckpointFile:
         self.before()
         about = self.curves.append(curves)
         save(self.path, tree, metadata={**metadata, "curves": about})
+        self._is_ours = True
 
     def load(self, like: T) -> tuple[T, dict[str, Any], Curves | None] | None:
         """What was saved, if there is something: arrays, metadata and curves. Old files have curves in the metadata."""
         if not self.path.exists():
             return None
         tree, metadata = load(self.path, like), read_header(self.path)["metadata"]
-        return tree, metadata, self.curves.read(metadata["curves"], cut=True) if "curves" in metadata else None
+        curves = self.curves.read(metadata["curves"], cut=True) if "curves" in metadata else None
+        self._is_ours = True
+        return tree, metadata, curves
 
     def wait(self) -> None:
         """Wait until all is written, which it is."""

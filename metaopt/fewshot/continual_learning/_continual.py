@@ -1,9 +1,7 @@
 """Meta-training on families that come one after the other."""
 
 import dataclasses
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -15,8 +13,8 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray, PyTree
 
 from ..._core import AbstractAlgorithm, AbstractTaskFamily, Learner, Mixture
-from ..._core.files._lock import locked_folder
 from ...meta import AbstractEstimator, MetaProblem, MetaResult, Mixed, meta_train, validate
+from ...meta.training._stores import Place, locked_place, place_inside
 from ._ewc import EWC, importance
 from ._reservoir import Reservoir
 
@@ -107,7 +105,7 @@ def continual(
     importance_samples: int = 0,
     names: Sequence[str] | None = None,
     test_tasks: int = 100,
-    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint: Place = None,
     checkpoint_seconds: float | None = 600.0,
     resume: bool = False,
     key: PRNGKeyArray,
@@ -141,7 +139,8 @@ def continual(
     - `names`: of the families, for the table.
     - `test_tasks`: held-out tasks of each family that losses are means over.
     - `checkpoint`: a folder, which is made if needed, with a checkpoint of [`metaopt.meta_train`][] and its
-        curves for each family. No second run can write there at the same time.
+        curves for each family. No second run can write there at the same time. Or a
+        [`metaopt.sharding.CheckpointFolder`][].
     - `checkpoint_seconds`: how many seconds are lost at most if the process is killed; beside that, each family is
         saved at each tenth of its steps, at its end, and on Ctrl-C and SIGTERM.
     - `resume`: go on from what is in that folder. The result has the same bits as that of a run without interruption.
@@ -172,7 +171,6 @@ def continual(
         raise ValueError(f"`share` must be between 0 and 1, but {share} was given.")
     if resume and checkpoint is None:
         raise ValueError("`resume=True` needs the folder `checkpoint` to resume from.")
-    folder = None if checkpoint is None else Path(checkpoint)
     train_key, test_key, keep_key, weigh_key = jr.split(key, 4)
     tested = problem.horizon.longest
 
@@ -180,7 +178,7 @@ def continual(
         return [float(validate(learner, each, steps=tested, tasks=test_tasks, key=test_key)) for each in families]
 
     kept: list[tuple[Reservoir, int]] = []
-    with locked_folder(folder, "Give this run another `checkpoint`, or wait until the other has ended."):
+    with locked_place(checkpoint):
         weights, rows, stages = None, [losses(learner)], []
         for index, family in enumerate(families):
             known, rule = dataclasses.replace(problem, family=family), estimator
@@ -195,7 +193,7 @@ def continual(
                 outer=held,
                 steps=steps,
                 key=jr.fold_in(train_key, index),
-                checkpoint=None if folder is None else folder / f"family-{index + 1}.metaopt",
+                checkpoint=place_inside(checkpoint, f"family-{index + 1}"),
                 checkpoint_seconds=checkpoint_seconds,
                 resume=resume,
                 progress=progress,

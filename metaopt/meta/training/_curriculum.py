@@ -1,7 +1,5 @@
 """Meta-training from easy to hard."""
 
-import os
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,9 +8,9 @@ import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
 from ..._core import AbstractAlgorithm, AbstractTaskFamily, Learner
-from ..._core.files._lock import locked_folder
 from ..base import AbstractEstimator, MetaProblem
 from ._history import History
+from ._stores import Place, locked_place, place_inside
 from ._train import MetaResult, meta_train
 
 
@@ -62,7 +60,7 @@ def train_curriculum(
     outer: AbstractAlgorithm[Any, Any, Any],
     key: PRNGKeyArray,
     validation_tasks: int = 16,
-    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint: Place = None,
     checkpoint_seconds: float | None = 600.0,
     resume: bool = False,
     progress: bool = True,
@@ -83,7 +81,7 @@ def train_curriculum(
     - `key`: the key of the run.
     - `validation_tasks`: how many tasks a validation averages over.
     - `checkpoint`: a folder, with one checkpoint of [`metaopt.meta_train`][] per stage, and its curves. No second run
-        can write there at the same time.
+        can write there at the same time. In a run of many processes, a [`metaopt.sharding.CheckpointFolder`][].
     - `checkpoint_seconds`: how many seconds are lost at most if the process is killed; beside that, each stage is saved
         at each tenth of its steps, at its end, and on Ctrl-C and SIGTERM.
     - `resume`: go on from there; the result is that of a run that was not interrupted, bit for bit.
@@ -106,7 +104,7 @@ def train_curriculum(
         raise ValueError("`resume=True` needs the `checkpoint` folder to resume from.")
     results, promotions = [], []
     history = History([], [])
-    with locked_folder(checkpoint, "Give this run another `checkpoint`, or wait until the other has ended."):
+    with locked_place(checkpoint):
         for index, stage in enumerate(stages):
             done = len(history.values)
             result = meta_train(
@@ -121,7 +119,7 @@ def train_curriculum(
                 validation_tasks=validation_tasks,
                 patience=stage.patience,
                 target=stage.target,
-                checkpoint=None if checkpoint is None else pathlib.Path(checkpoint) / f"stage-{index}.metaopt",
+                checkpoint=place_inside(checkpoint, f"stage-{index}"),
                 checkpoint_seconds=checkpoint_seconds,
                 resume=resume,
                 progress=progress,

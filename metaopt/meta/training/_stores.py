@@ -1,17 +1,22 @@
 """Where a driver keeps its checkpoints: in a file, or in a folder that many processes write together."""
 
+import contextlib
+import dataclasses
 import os
-from typing import Any, TypeVar
+import pathlib
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 
 from ..._core.files._checkpoint_file import CheckpointFile
 from ..._core.files._curves import Curves
+from ..._core.files._lock import Lock, locked_folder
 from ...sharding import CheckpointFolder
 from ...sharding._checkpoints import OpenFolder
 
 
 T = TypeVar("T")
+Place: TypeAlias = str | os.PathLike[str] | CheckpointFolder | None
 
 
 class Nowhere:
@@ -33,7 +38,7 @@ class Nowhere:
         pass
 
 
-def open_store(place: str | os.PathLike[str] | CheckpointFolder | None) -> CheckpointFile | Nowhere | OpenFolder:
+def open_store(place: Place) -> CheckpointFile | Nowhere | OpenFolder:
     """Get ready to save and load checkpoints.
 
     **Raises:**
@@ -51,3 +56,22 @@ def open_store(place: str | os.PathLike[str] | CheckpointFolder | None) -> Check
             "`metaopt.sharding.CheckpointFolder`."
         )
     return CheckpointFile(place)
+
+
+def place_inside(place: Place, name: str) -> Place:
+    """Where one of several trainings in a row keeps its checkpoints: a file in a folder, or a folder in a folder."""
+    if isinstance(place, CheckpointFolder):
+        return dataclasses.replace(place, path=pathlib.Path(place.path, name))
+    return None if place is None else pathlib.Path(place, f"{name}.metaopt")
+
+
+def locked_place(place: Place) -> contextlib.AbstractContextManager[Lock | None]:
+    """Hold the lock of the folder of several trainings in a row; in a run of many processes the first one does.
+
+    **Raises:**
+
+    - `BlockingIOError`: if another run holds it.
+    """
+    path = place.path if isinstance(place, CheckpointFolder) else place
+    remedy = "Give this run another `checkpoint`, or wait until the other has ended."
+    return locked_folder(path if jax.process_index() == 0 else None, remedy)

@@ -1,5 +1,6 @@
 """The driver of meta-training."""
 
+import math
 import os
 import time
 import warnings
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from ..._core import (
@@ -99,12 +101,31 @@ def validate(
 
     With a mixture it is the weighted geometric mean over its families, each with `tasks` tasks: they may differ in
     scale.
+
+    **Raises:**
+
+    - `ValueError`: if the mean of a family in a mixture is negative, so that there is no geometric mean. Where this is
+        traced, the error comes when it runs.
     """
     if isinstance(family, Mixture):
         losses = [validate(learner, each, steps=steps, tasks=tasks, key=key) for each in family.families]
-        terms = [share * jnp.log(loss) for share, loss in zip(family.shares, losses, strict=True)]
-        return jnp.exp(jnp.sum(jnp.stack(terms)))
+        stacked = jnp.stack(losses)
+        if isinstance(stacked, Tracer):
+            stacked = eqx.error_if(stacked, stacked < 0, f"The measure of a family is negative. {_NO_MEAN}")
+        else:
+            for each, loss in zip(family.families, losses, strict=True):
+                if loss < 0:
+                    raise ValueError(f"The measure of `{type(each).__name__}` is {float(loss):.4g}. {_NO_MEAN}")
+        # One family that is solved exactly does not hide the others.
+        logarithms = jnp.log(jnp.maximum(stacked, jnp.finfo(stacked.dtype).tiny))
+        return jnp.exp(jnp.sum(jnp.asarray(family.shares, stacked.dtype) * logarithms))
     return _validate(learner, family, steps, tasks, key)
+
+
+_NO_MEAN = (
+    "The validation of a mixture is the geometric mean over its families, since their scales differ, and needs "
+    "measures of at least 0. Validate on one family, or add a constant to this measure."
+)
 
 
 @eqx.filter_jit
@@ -214,8 +235,8 @@ def meta_train(
         `checkpoint`; in a run of many processes, if the estimator is not
         spread over the devices of all, or the checkpoint is a file.
     - `TypeError`: if the tasks of a family differ in shape.
-    - `OSError`: if the checkpoint cannot be written; tried before training starts. A `BlockingIOError` if another run
-        writes it.
+    - `OSError`: if the checkpoint cannot be written; tried before training starts. A `FileExistsError` if it is
+        that of another run and `resume` is not given, a `BlockingIOError` if another run writes it now.
     - [`metaopt.CheckpointError`][]: if the checkpoint to resume from is damaged or does not fit, or its curves are
         missing, damaged, or of another run.
     """
@@ -341,6 +362,14 @@ class _Run:
         if not self.validations or loss < min(v for _, v in self.validations):
             self.best, self.best_step = self.state.learner, self.step
         self.validations.append((self.step, loss))
+        if len(self.validations) == 2 and not any(math.isfinite(loss) for _, loss in self.validations):
+            warnings.warn(
+                f"The validation is not finite, neither at the start nor after meta-step {self.step}: within {steps} "
+                "steps the learner diverges on the held-out tasks, or their measure is not finite. While this is so, "
+                "`learner` stays the start, and `last` is what was trained. Look at `metaopt.unroll` of one such task, "
+                "or begin with a smaller rate.",
+                stacklevel=4,
+            )
 
     def is_over(self, every: int, patience: int | None, target: float | None) -> bool:
         """Whether the validations so far are reason to stop."""
@@ -400,6 +429,12 @@ class _Run:
                 f"{skipped} of {self.step} meta-steps were skipped because their meta-gradient was not finite, or a "
                 "thousand times larger than those before. Lower the outer learning rate, clip with "
                 "`metaopt.ClipByGlobalNorm`, or shorten the horizon.",
+                stacklevel=3,
+            )
+        if self.validations and not any(math.isfinite(loss) for _, loss in self.validations):
+            warnings.warn(
+                f"None of the {len(self.validations)} validations was finite, so that none is the best: `learner` is "
+                "where training began, and `last` is what was trained.",
                 stacklevel=3,
             )
         learner, best_step = (self.best, self.best_step) if self.validations else (self.state.learner, self.step)
