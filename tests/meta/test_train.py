@@ -30,6 +30,7 @@ from metaopt.meta import (
 from metaopt.meta.training._stores import open_store
 from metaopt.sharding import CheckpointFolder, make_mesh
 from metaopt.sharding._checkpoints import OpenFolder
+from metaopt.tasks import Mixture
 
 from .problems import Parabolas, descent, log_rate
 
@@ -75,14 +76,14 @@ class ShiftedTask(metaopt.AbstractLossTask):
 
 
 def test_a_mixture_with_a_negative_measure_is_refused():
-    mixture = metaopt.tasks.Mixture((Parabolas(), Shifted(2.0)))
+    mixture = Mixture((Parabolas(), Shifted(2.0)))
     with pytest.raises(ValueError, match=r"`Shifted` is -1.*geometric mean.*Validate on one family"):
         train(steps=2, validation=mixture)
     with pytest.raises(Exception, match="geometric mean"):
         jax.jit(lambda key: validate(descent(0.01), mixture, steps=3, tasks=2, key=key))(jr.key(0))
     one = train(steps=2, validation=Shifted(2.0))
     assert one.history.validations[-1][1] < 0 and one.best_step > 0
-    zero = validate(descent(1.0), metaopt.tasks.Mixture((Parabolas(), Parabolas(4.0))), steps=1, tasks=2, key=jr.key(0))
+    zero = validate(descent(1.0), Mixture((Parabolas(), Parabolas(4.0))), steps=1, tasks=2, key=jr.key(0))
     assert 0 < zero < 1
 
 
