@@ -33,7 +33,7 @@ class MeanLogLoss(AbstractObjective[None]):
     **Arguments:**
 
     - `floor`: $\epsilon$.
-    - `queries`: whether the value at the end of a truncation is the task's `measure`.
+    - `queries`: whether the value at the end of a truncation, or at a horizon inside of it, is the task's `measure`.
     - `every`: $k$, one value in how many counts.
     - `lateness`: $p$; 0 counts all alike.
     """
@@ -65,8 +65,7 @@ class MeanLogLoss(AbstractObjective[None]):
 class FinalLoss(AbstractObjective[None]):
     r"""The value after the last update: $c_t = v_H \, [t = H]$.
 
-    With `queries=True` that value is the task's `measure`, which for few-shot tasks is the loss on query data; the
-    horizon must then be a multiple of the estimator's truncation.
+    With `queries=True` that value is the task's `measure`, which for few-shot tasks is the loss on query data.
     """
 
     queries: bool = eqx.field(static=True, default=False)

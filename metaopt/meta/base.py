@@ -39,7 +39,8 @@ class AbstractObjective(eqx.Module, Generic[S]):
     """
 
     queries: eqx.AbstractVar[bool]
-    """Whether the value at the end of an unroll is the task's `measure` (query loss) rather than a minibatch loss."""
+    """Whether the value at the end of an unroll, or at a horizon inside of it, is the task's `measure` (query loss)
+    rather than a minibatch loss."""
 
     @abc.abstractmethod
     def init(self) -> S:

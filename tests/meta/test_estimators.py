@@ -23,6 +23,8 @@ from metaopt.meta import (
     Unrolled,
     only,
 )
+from metaopt.meta.estimators._devices import task_keys
+from metaopt.meta.estimators._episode import plan
 
 from .problems import Descent, Parabolas, descent
 
@@ -106,6 +108,46 @@ def test_random_horizons_are_masked_exactly(estimator):
     random = MetaProblem(Parabolas(), MeanLoss(), LogUniformHorizon(3, HORIZON), tasks=50)
     grads = estimates(estimator, random, 20)
     assert np.all(np.isfinite(grads)) and grads.mean() < 0
+
+
+class Measured(metaopt.AbstractTaskFamily):
+    """Parabolas whose measure is another multiple of the loss."""
+
+    factor: float = eqx.field(static=True)
+
+    def sample(self, *, key):
+        return MeasuredTask(Parabolas().sample(key=key), self.factor)
+
+
+class MeasuredTask(metaopt.AbstractLossTask):
+    task: metaopt.AbstractLossTask
+    factor: float = eqx.field(static=True)
+
+    def init(self, *, key):
+        return self.task.init(key=key)
+
+    def loss(self, params, *, key):
+        return self.task.loss(params, key=key)
+
+    def measure(self, params, *, key):
+        return 1.0 + self.factor * self.task.loss(params, key=key)
+
+
+@pytest.mark.parametrize("estimator", [PES(0.01, 5), TruncatedUnroll(5), Unrolled()], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("horizon", [ConstantHorizon(12), LogUniformHorizon(5, 12)], ids=lambda h: type(h).__name__)
+def test_queries_are_asked_at_every_horizon(estimator, horizon):
+    constant = MetaProblem(Measured(0.0), FinalLoss(queries=True), horizon, tasks=3)
+    assert np.all(estimates(estimator, constant, 12, burn=0) == 0.0)
+
+
+def test_queries_are_of_the_parameters_at_the_horizon():
+    known = MetaProblem(Measured(10.0), FinalLoss(queries=True), LogUniformHorizon(5, 12), tasks=64)
+    learner, key = descent(RATE), jr.key(0)
+    found = Unrolled().estimate(Unrolled().init(learner, known, key=key), learner, known, key=key)[1]
+    horizons = np.asarray([plan(known, key=jr.split(k, 3)[0]).horizon for k in task_keys(key, jnp.arange(64))])
+    assert len(set(horizons)) > 4
+    wanted = np.mean(10.0 * horizons * (1 - RATE) ** (2 * horizons - 1) * -RATE)
+    np.testing.assert_allclose(found.grads.algorithm.log_rate, wanted, rtol=1e-5)
 
 
 def test_update_penalty_and_weight_penalty():

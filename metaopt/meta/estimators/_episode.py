@@ -11,7 +11,8 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from ..._core import AbstractTask, Inner, Learner, Mixture, inner_step, with_horizon
 from ..._core.arrays._trees import add_up, compute_dtype, select
-from ..base import MetaProblem, Observation
+from .._horizons import ConstantHorizon
+from ..base import AbstractHorizon, MetaProblem, Observation
 
 
 class Plan(eqx.Module):
@@ -68,8 +69,11 @@ def advance(
     """Run `steps` updates of an episode that has had `clock` of them.
 
     The contributions are those of the updates `clock + 1` to `clock + steps`: each update's value is the one that the
-    next update sees, and the last one's is evaluated after the loop. Updates past the horizon contribute nothing.
+    next update sees, and the last one's is evaluated after the loop. Updates past the horizon contribute nothing. Where
+    the objective `queries`, the value after the loop is the `measure` of the parameters at the horizon if that lies
+    inside of the loop: they stay there.
     """
+    halts = problem.objective.queries and not _is_divided(problem.horizon, steps)
     algorithm = with_horizon(learner.algorithm, plan.horizon)
     step_key, end_key = jr.split(key)
     dynamic, static = eqx.partition(progress, eqx.is_array)
@@ -87,11 +91,18 @@ def advance(
         key, index = xs
         progress = eqx.combine(dynamic, static)
         inner, value = inner_step(algorithm, plan.task, progress.inner, key=key, second_order=problem.second_order)
-        objective, contribution, seen = observe(progress.objective, value, clock + index, index > 0)
+        number = clock + index
+        if halts:
+            inner = select(number < plan.horizon, inner, progress.inner)
+            # The value at the horizon is the one after the loop.
+            counted = (index > 0) & (number < plan.horizon)
+        else:
+            counted = index > 0
+        objective, contribution, seen = observe(progress.objective, value, number, counted)
         if problem.update_penalty:
             size = _squared_distance(inner.params, progress.inner.params)
             rate = problem.update_penalty / plan.horizon.astype(size.dtype)
-            within = clock + index < plan.horizon
+            within = number < plan.horizon
             contribution = contribution + jnp.where(within, size * rate, 0.0).astype(contribution.dtype)
         return eqx.filter(Progress(inner, objective), eqx.is_array), (contribution, seen)
 
@@ -104,10 +115,16 @@ def advance(
         value = plan.task.measure(params, key=end_key)
     else:
         value, _ = plan.task.evaluate(params, key=end_key)
-    objective, contribution, last = observe(progress.objective, value, clock + steps, True)
+    end = jnp.minimum(clock + steps, plan.horizon) if halts else clock + steps
+    objective, contribution, last = observe(progress.objective, value, end, True)
     counted = jnp.clip(plan.horizon - clock, 1, steps)
     mean = (jnp.sum(seen) + last) / counted.astype(value.dtype)
     return Progress(progress.inner, objective), Outcome(jnp.sum(contributions) + contribution, mean)
+
+
+def _is_divided(horizon: AbstractHorizon, steps: int) -> bool:
+    """Whether every episode is known to be a number of whole loops."""
+    return isinstance(horizon, ConstantHorizon) and horizon.longest % steps == 0
 
 
 def _squared_distance(new: PyTree, old: PyTree) -> Float[Array, ""]:
