@@ -1,5 +1,6 @@
 """The two doors between optax and metaopt."""
 
+import inspect
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -103,7 +104,9 @@ def from_optax(
 
     **Returns:**
 
-    An algorithm. With a factory, low-precision parameters are updated in float32 and rounded once.
+    An algorithm. With a factory, low-precision parameters are updated in float32 and rounded once, and Adam and its
+    relatives get `eps_root=1e-30` where none is given: steps stay the same, and their derivative is finite where a
+    gradient is zero. A ready transformation stays as it is; give `eps_root` to optax if you differentiate through it.
 
     **Raises:**
 
@@ -128,10 +131,27 @@ def from_optax(
             leaves[name] = jnp.asarray(argument, jnp.result_type(float) if isinstance(argument, float) else None)
         else:
             options.append((name, argument))
+    if "eps_root" not in hyperparameters and _has_no_root(transformation):
+        options.append(("eps_root", _EPS_ROOT))
     made = transformation(**hyperparameters)
     if not isinstance(made, optax.GradientTransformation):
         raise TypeError(f"The function given to `from_optax` returns a `{type(made).__name__}`, not a transformation.")
     return Optax(transformation, leaves, tuple(options))
+
+
+# The square root of a second moment that is zero has an infinite slope: one unit whose gradient is zero would make the
+# derivative through an inner loop NaN. This is lost in the rounding of every second moment above 1e-23, and far below
+# the usual `eps` of 1e-8, so that steps are those of optax.
+_EPS_ROOT = 1e-30
+
+
+def _has_no_root(factory: Callable[..., Any]) -> bool:
+    """Whether a factory takes an `eps_root`, as Adam and its relatives do, and leaves it at zero."""
+    try:
+        parameter = inspect.signature(factory).parameters.get("eps_root")
+    except (TypeError, ValueError):
+        return False
+    return parameter is not None and isinstance(parameter.default, float) and parameter.default == 0.0
 
 
 class _Ready:

@@ -150,6 +150,61 @@ def test_queries_are_of_the_parameters_at_the_horizon():
     np.testing.assert_allclose(found.grads.algorithm.log_rate, wanted, rtol=1e-5)
 
 
+class Spoiled(metaopt.AbstractTaskFamily):
+    """Parabolas, of which one in three has a loss without a number, or without a gradient."""
+
+    what: str = eqx.field(static=True)
+
+    def sample(self, *, key):
+        return SpoiledTask(jr.uniform(key) < 0.3, self.what)
+
+
+class SpoiledTask(metaopt.AbstractLossTask):
+    bad: jax.Array
+    what: str = eqx.field(static=True)
+
+    def init(self, *, key):
+        return jnp.asarray(1.0)
+
+    def loss(self, params, *, key):
+        # The slope of the square root at zero is infinite, and times zero it is no number.
+        added = jnp.sqrt(jnp.where(self.bad, 0.0 * params, 1.0)) if self.what == "slope" else jnp.inf
+        return 0.5 * params**2 + jnp.where(self.bad, added, 0.0)
+
+    def measure(self, params, *, key):
+        return self.loss(params, key=key)
+
+
+@pytest.mark.parametrize("what", ["value", "slope"])
+@pytest.mark.parametrize("estimator", [Unrolled(), TruncatedUnroll(HORIZON)], ids=lambda e: type(e).__name__)
+def test_a_task_without_a_gradient_does_not_spoil_the_others(estimator, what):
+    learner = descent(RATE)
+    known = MetaProblem(Spoiled(what), MeanLoss(), ConstantHorizon(HORIZON), tasks=12)
+    state = estimator.init(learner, known, key=jr.key(0))
+    found = eqx.filter_jit(estimator.estimate)(state, learner, known, key=jr.key(1))[1]
+    assert 0 < found.nonfinite < 12
+    if what == "value":
+        np.testing.assert_allclose(found.grads.algorithm.log_rate, truth("MeanLoss"), rtol=1e-5)
+    assert np.isfinite(found.grads.algorithm.log_rate)
+
+
+def test_derivatives_through_adam_are_finite_where_a_gradient_is_zero():
+    params = jnp.asarray([1.0, 0.0])
+
+    def reached(start, **options):
+        rule = metaopt.from_optax(optax.adam, learning_rate=0.1, **options)
+        state, x = rule.init(start), start
+        for _ in range(3):
+            state, x = rule.step(state, x, jax.grad(lambda x: jnp.sum(x**2))(x))
+        return jnp.sum(x)
+
+    assert np.all(np.isfinite(jax.grad(reached)(params)))
+    assert not np.all(np.isfinite(jax.grad(lambda x: reached(x, eps_root=0.0))(params)))
+    steps = [metaopt.from_optax(optax.adam, learning_rate=0.1, eps_root=root) for root in (0.0, 1e-30)]
+    values = [metaopt.minimize(lambda x: jnp.sum(x**2), rule, params, steps=9).params for rule in steps]
+    np.testing.assert_array_equal(*values)
+
+
 def test_update_penalty_and_weight_penalty():
     plain = estimates(Unrolled(), problem(tasks=1), 1, burn=0)
     decayed = estimates(Unrolled(), problem(tasks=1, weight_penalty=0.1), 1, burn=0)

@@ -335,12 +335,12 @@ class _Poisoned(metaopt.AbstractTaskFamily):
 
 
 def test_nonfinite_meta_gradients_are_skipped_counted_and_reported():
-    problem = MetaProblem(_Poisoned(), MeanLoss(), ConstantHorizon(5), tasks=2)
+    problem = MetaProblem(_Poisoned(), MeanLoss(), ConstantHorizon(5), tasks=1)
     with pytest.warns(UserWarning, match=r"of 30 meta-steps were skipped"):
         result = meta_train(
             descent(0.01), problem, estimator=Unrolled(), outer=OUTER, steps=30, key=jr.key(0), progress=False
         )
-    assert 5 < result.skipped < 25
+    assert 3 < result.skipped == result.diverged < 25
     assert np.isfinite(log_rate(result.learner))
     assert np.exp(log_rate(result.learner)) > 0.01
 

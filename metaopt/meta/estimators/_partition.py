@@ -63,24 +63,16 @@ def penalize(grads: PyTree, trained: Learner, problem: MetaProblem) -> PyTree:
 def average(
     grads: PyTree, values: Array, finite: Array, scale: float, trained: Learner, problem: MetaProblem
 ) -> MetaGradient:
-    """The mean over the tasks that stayed finite."""
-    sums = jtu.tree_map(lambda g: jnp.sum(g, 0), grads)
-    return mean_of_sums(sums, jnp.where(finite, values, 0.0), finite, ~finite, scale, trained, problem)
+    """The mean over the tasks that stayed finite, of gradients with a leading axis of tasks."""
 
+    def added(g: Array) -> Array:
+        counted = finite.reshape(finite.shape + (1,) * (g.ndim - 1))
+        return jnp.sum(jnp.where(counted, g, jnp.zeros_like(g)), 0)
 
-def mean_of_sums(
-    grads: PyTree,
-    values: Array,
-    counted: Array,
-    nonfinite: Array,
-    scale: float,
-    trained: Learner,
-    problem: MetaProblem,
-) -> MetaGradient:
-    """The mean over all counted tasks, of gradients that are sums over those of this device."""
+    values = jnp.where(finite, values, 0.0)
     # Counts are floating-point numbers, so that all sums go into one all-reduce.
-    seen = [jnp.sum(x.astype(values.dtype)) for x in (values, counted, nonfinite)]
-    grads, (value, count, lost) = total((grads, seen), problem)
+    seen = [jnp.sum(x.astype(values.dtype)) for x in (values, finite, ~finite)]
+    grads, (value, count, lost) = total((jtu.tree_map(added, grads), seen), problem)
     value = jnp.where(count > 0, value / jnp.maximum(count, 1), jnp.nan)
     grads = jtu.tree_map(lambda g: scale * g / jnp.maximum(count, 1).astype(g.dtype), grads)
     return MetaGradient(penalize(grads, trained, problem), value, lost.astype(jnp.int32))

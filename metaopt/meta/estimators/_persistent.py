@@ -61,20 +61,22 @@ def first_deadlines(
 def _fresh(
     learner: Learner, problem: MetaProblem, index: Int[Array, " tasks"], key: PRNGKeyArray
 ) -> tuple[Plan, Progress]:
-    def one(i: Int[Array, ""]) -> tuple[Plan, Progress]:
-        plan_key, start_key = jr.split(jr.fold_in(key, i))
-        drawn = plan(problem, key=plan_key)
-        return drawn, begin(learner, problem, drawn, key=start_key)
-
-    return eqx.filter_vmap(one)(index)
+    return eqx.filter_vmap(lambda i: _fresh_one(learner, problem, i, key))(index)
 
 
-def restart_done(episodes: Episodes, learner: Learner, problem: MetaProblem, *, key: PRNGKeyArray) -> Episodes:
-    """Replace the episodes that are over by fresh ones."""
-    plans, progress = _fresh(learner, problem, episodes.index, key)
-    fresh = Episodes(plans, progress, jnp.zeros_like(episodes.clock), plans.horizon, episodes.index)
-    done = episodes.clock >= episodes.deadline
-    return eqx.filter_vmap(select)(done, fresh, episodes)
+def _fresh_one(
+    learner: Learner, problem: MetaProblem, index: Int[Array, ""], key: PRNGKeyArray
+) -> tuple[Plan, Progress]:
+    plan_key, start_key = jr.split(jr.fold_in(key, index))
+    drawn = plan(problem, key=plan_key)
+    return drawn, begin(learner, problem, drawn, key=start_key)
+
+
+def restart_if_done(episode: Episodes, learner: Learner, problem: MetaProblem, *, key: PRNGKeyArray) -> Episodes:
+    """Replace an episode that is over by a fresh one; without an axis of tasks."""
+    drawn, progress = _fresh_one(learner, problem, episode.index, key)
+    fresh = Episodes(drawn, progress, jnp.zeros_like(episode.clock), drawn.horizon, episode.index)
+    return select(episode.clock >= episode.deadline, fresh, episode)
 
 
 def finish(episodes: Episodes, progress: Progress, truncation: int, finite: Bool[Array, " tasks"]) -> Episodes:

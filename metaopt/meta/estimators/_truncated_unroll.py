@@ -1,20 +1,19 @@
 """Truncated backpropagation through inner loops."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
-import jax.tree_util as jtu
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ..._core import Learner
 from ..._core.arrays._numbers import COUNT
+from ..._core.arrays._trees import all_finite
 from ..base import AbstractEstimator, MetaGradient, MetaProblem
 from ._batches import over_tasks
 from ._devices import task_keys
-from ._episode import Outcome, Progress, advance
-from ._partition import mean_of_sums, partition
-from ._persistent import Episodes, check_truncation, finish, first_episodes, restart_done
+from ._episode import Outcome, advance
+from ._partition import average, partition
+from ._persistent import Episodes, check_truncation, finish, first_episodes, restart_if_done
 
 
 class TruncatedUnroll(AbstractEstimator[Episodes]):
@@ -24,7 +23,8 @@ class TruncatedUnroll(AbstractEstimator[Episodes]):
       \sum_{t = k_i + 1}^{k_i + K} c_t(\phi; \mathrm{stop}(\theta_{k_i}))$$
 
     with $M$ the number of windows in an episode. Cheap and of low variance, but biased: a window does not see what it
-    does to later ones.
+    does to later ones. Tasks whose value or gradient is not finite are left out of the mean, and counted; one whose
+    value is not finite starts anew.
 
     **Arguments:**
 
@@ -63,21 +63,29 @@ class TruncatedUnroll(AbstractEstimator[Episodes]):
         restart_key, run_key = jr.split(key)
         windows = problem.horizon.mean_truncations(self.truncation)
 
-        def loss(trained: Learner) -> tuple[Float[Array, ""], tuple[Episodes, Progress, Outcome]]:
+        def loss(trained: Learner, episode: Episodes, key: PRNGKeyArray) -> tuple[Float[Array, ""], PyTree]:
             learner = eqx.combine(trained, rest)
-            state_ = restart_done(state, learner, problem, key=restart_key)
+            episode = restart_if_done(episode, learner, problem, key=restart_key)
+            progress, outcome = advance(
+                learner,
+                problem,
+                episode.plan,
+                episode.progress,
+                episode.clock,
+                steps=self.truncation,
+                key=key,
+                remat=self.remat,
+            )
+            return outcome.contribution, (eqx.tree_at(lambda e: e.progress, episode, progress), outcome)
 
-            def one(plan: PyTree, progress: Progress, clock: Array, key: PRNGKeyArray) -> tuple[Progress, Outcome]:
-                return advance(
-                    learner, problem, plan, progress, clock, steps=self.truncation, key=key, remat=self.remat
-                )
+        def one(episode: Episodes, key: PRNGKeyArray) -> tuple[Episodes, Outcome, Learner]:
+            (_, (episode, outcome)), grads = eqx.filter_value_and_grad(loss, has_aux=True)(trained, episode, key)
+            return episode, outcome, grads
 
-            keys = task_keys(run_key, state_.index)
-            progress, outcome = over_tasks(one, problem, state_.plan, state_.progress, state_.clock, keys)
-            return jnp.sum(outcome.contribution), (state_, progress, outcome)
-
-        (_, (state, progress, outcome)), grads = eqx.filter_value_and_grad(loss, has_aux=True)(trained)
-        progress = jtu.tree_map(lambda x: jax.lax.stop_gradient(x) if eqx.is_array(x) else x, progress)
+        keys = task_keys(run_key, state.index)
+        state, outcome, grads = over_tasks(one, problem, state, keys)
         finite = jnp.isfinite(outcome.contribution)
-        state = finish(state, progress, self.truncation, finite)
-        return state, mean_of_sums(grads, outcome.value, jnp.ones_like(finite), ~finite, windows, trained, problem)
+        # A task without a gradient does not spoil the mean of the others.
+        known = finite & eqx.filter_vmap(all_finite)(grads) & jnp.isfinite(outcome.value)
+        state = finish(state, state.progress, self.truncation, finite)
+        return state, average(grads, outcome.value, known, windows, trained, problem)

@@ -1,21 +1,19 @@
 """Backpropagation through whole inner loops."""
 
-from collections.abc import Callable
-
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
-from jaxtyping import Array, Float, Key, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..._core import Learner
 from ..._core.arrays._numbers import LIMIT
-from ..._core.arrays._trees import global_norm
+from ..._core.arrays._trees import all_finite, global_norm
 from ..base import AbstractEstimator, MetaGradient, MetaProblem
 from ._batches import over_tasks
 from ._devices import task_indices, task_keys
 from ._episode import advance, begin, plan
-from ._partition import average, mean_of_sums, partition
+from ._partition import average, partition
 
 
 class Unrolled(AbstractEstimator[None]):
@@ -24,8 +22,8 @@ class Unrolled(AbstractEstimator[None]):
     $$\hat g = \frac1N \sum_{i=1}^N \nabla_\phi \sum_{t=1}^{H} c_t(\phi; \tau_i)$$
 
     Unbiased. Its variance grows quickly with the horizon where inner loops are chaotic; with `max_norm` the gradient
-    of each task is scaled down to that norm before the mean, so that no single task dominates, and tasks that diverged
-    are left out of it.
+    of each task is scaled down to that norm before the mean, so that no single task dominates. Tasks whose value or
+    gradient is not finite are left out of the mean, and counted.
 
     **Arguments:**
 
@@ -63,37 +61,19 @@ class Unrolled(AbstractEstimator[None]):
             _, outcome = advance(learner, problem, drawn, progress, clock, steps=steps, key=run_key, remat=self.remat)
             return outcome.contribution, outcome.value
 
-        if self.max_norm is not None:
-            return None, _clipped(one, trained, keys, self.max_norm, problem)
+        def each(key: PRNGKeyArray) -> tuple[Learner, Array, Array]:
+            (_, value), grads = eqx.filter_value_and_grad(one, has_aux=True)(trained, key)
+            return (grads, value, all_finite(grads)) if self.max_norm is None else _clipped(grads, value, self.max_norm)
 
-        def loss(trained: Learner) -> tuple[Float[Array, ""], Float[Array, " tasks"]]:
-            losses, values = over_tasks(lambda key: one(trained, key), problem, keys)
-            return jnp.sum(losses), values
-
-        (_, values), grads = eqx.filter_value_and_grad(loss, has_aux=True)(trained)
-        return None, mean_of_sums(grads, values, jnp.ones_like(values), ~jnp.isfinite(values), 1.0, trained, problem)
+        # Each task has a gradient of its own, so that one without a gradient does not spoil the mean of the others.
+        grads, values, known = over_tasks(each, problem, keys)
+        return None, average(grads, values, known & jnp.isfinite(values), 1.0, trained, problem)
 
 
-def _clipped(
-    one: Callable[[Learner, PRNGKeyArray], tuple[Array, Array]],
-    trained: Learner,
-    keys: Key[Array, " tasks"],
-    max_norm: float,
-    problem: MetaProblem,
-) -> MetaGradient:
-    """The mean of the tasks' gradients, each scaled down to a norm and left out if the task diverged."""
-
-    def clipped(key: PRNGKeyArray) -> tuple[Learner, Array, Array]:
-        (_, value), grads = eqx.filter_value_and_grad(one, has_aux=True)(trained, key)
-        norm = global_norm(grads)
-        # A gradient whose square is no number any more is that of a task that diverged: its direction says nothing.
-        known = norm < jnp.finfo(norm.dtype).max ** 0.5
-        scale = jnp.where(known, max_norm / jnp.maximum(norm, max_norm), 0.0)
-
-        def scaled(g: Array) -> Array:
-            return jnp.where(known, g * scale.astype(g.dtype), jnp.zeros_like(g))
-
-        return jtu.tree_map(scaled, grads), value, known & jnp.isfinite(value)
-
-    grads, values, finite = over_tasks(clipped, problem, keys)
-    return average(grads, values, finite, 1.0, trained, problem)
+def _clipped(grads: Learner, value: Array, max_norm: float) -> tuple[Learner, Array, Array]:
+    """The gradient of a task scaled down to a norm, and whether the task has one."""
+    norm = global_norm(grads)
+    # A gradient whose square is no number any more is that of a task that diverged: its direction says nothing.
+    known = norm < jnp.finfo(norm.dtype).max ** 0.5
+    scale = jnp.where(known, max_norm / jnp.maximum(norm, max_norm), 0.0)
+    return jtu.tree_map(lambda g: g * scale.astype(g.dtype), grads), value, known

@@ -428,7 +428,9 @@ class _Run:
             warnings.warn(
                 f"{skipped} of {self.step} meta-steps were skipped because their meta-gradient was not finite, or a "
                 "thousand times larger than those before. Lower the outer learning rate, clip with "
-                "`metaopt.ClipByGlobalNorm`, or shorten the horizon.",
+                "`metaopt.ClipByGlobalNorm`, or shorten the horizon. If no task has a gradient from the start, the "
+                "inner loop has an infinite slope, as a square root at zero has: a ready `optax.adam` needs "
+                "`eps_root=1e-30`.",
                 stacklevel=3,
             )
         if self.validations and not any(math.isfinite(loss) for _, loss in self.validations):
