@@ -10,6 +10,7 @@ from .base import (
     AbstractEstimator as AbstractEstimator,
     AbstractHorizon as AbstractHorizon,
     AbstractObjective as AbstractObjective,
+    AbstractSpreadEstimator as AbstractSpreadEstimator,
     MetaGradient as MetaGradient,
     MetaProblem as MetaProblem,
     Observation as Observation,

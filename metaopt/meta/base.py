@@ -150,3 +150,22 @@ class AbstractEstimator(eqx.Module, Generic[S]):
         self, state: S, learner: Learner, problem: MetaProblem, *, key: PRNGKeyArray
     ) -> tuple[S, MetaGradient]:
         """Estimate the meta-gradient at `learner`. Pure: may be jitted, scanned and sharded."""
+
+
+class AbstractSpreadEstimator(AbstractEstimator[S]):
+    """An estimator that gives the same numbers however its tasks are spread over devices.
+
+    [`metaopt.meta.TaskParallel`][] runs it on each device with a problem that has that device's share of `tasks`, and
+    an `axis`. It promises that
+
+    - a task is known by its number among all, [`metaopt.meta.estimators.task_indices`][], and its random keys are those
+        of [`metaopt.meta.estimators.task_keys`][], not of `jr.split(key, problem.tasks)`: each device is given the
+        same `key`;
+    - every array of its state has a leading axis of tasks;
+    - what it returns as a [`metaopt.meta.MetaGradient`][] is that of all tasks:
+        [`metaopt.meta.estimators.average`][] adds up over devices, and [`metaopt.meta.estimators.total`][] is the sum
+        alone.
+
+    An estimator that promises none of this is an [`metaopt.meta.AbstractEstimator`][] and can be spread, too; then each
+    device has tasks of its own, and the numbers depend on how many devices there are.
+    """

@@ -5,11 +5,13 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
 import numpy as np
 import optax
 import pytest
+from jaxtyping import Array, PRNGKeyArray
 
 import metaopt
 from metaopt.l2o import Controller
@@ -21,6 +23,7 @@ from metaopt.meta import (
     ConstantHorizon,
     ESSingle,
     MeanLoss,
+    MetaGradient,
     MetaProblem,
     TaskParallel,
     TruncatedUnroll,
@@ -115,6 +118,68 @@ def test_the_driver_takes_it(tmp_path: Any) -> None:
     for x, y, z in zip(*(jtu.tree_leaves(r.last) for r in (whole, resumed, alone)), strict=True):
         np.testing.assert_array_equal(x, y)
         np.testing.assert_allclose(x, z, rtol=1e-3, atol=1e-5)
+
+
+class Drawn(metaopt.AbstractTaskFamily):
+    """Tasks whose loss is a number that was drawn, times the parameter."""
+
+    def sample(self, *, key: PRNGKeyArray) -> "DrawnTask":
+        return DrawnTask(jr.uniform(key))
+
+
+class DrawnTask(metaopt.AbstractLossTask[Array]):
+    number: Array
+
+    def init(self, *, key: PRNGKeyArray) -> Array:
+        return jnp.asarray(1.0)
+
+    def loss(self, params: Array, *, key: PRNGKeyArray) -> Array:
+        return self.number * params
+
+    def measure(self, params: Array, *, key: PRNGKeyArray) -> Array:
+        return self.loss(params, key=key)
+
+
+class Naive(AbstractEstimator[Any]):
+    """An estimator as somebody writes it who has one device: keys of a split, a state without tasks, a plain mean."""
+
+    def init(self, learner: metaopt.Learner, problem: MetaProblem, *, key: PRNGKeyArray) -> Array:
+        return jnp.zeros((), jnp.int32)
+
+    def estimate(
+        self, state: Array, learner: metaopt.Learner, problem: MetaProblem, *, key: PRNGKeyArray
+    ) -> tuple[Array, MetaGradient]:
+        assert isinstance(problem.family, Drawn)
+        family = problem.family
+
+        def loss(learner: metaopt.Learner, key: PRNGKeyArray) -> Array:
+            (rate,) = jtu.tree_leaves(learner)
+            return family.sample(key=key).loss(rate, key=key)
+
+        keys = jr.split(key, problem.tasks)
+        values, grads = jax.vmap(eqx.filter_value_and_grad(loss), (None, 0))(learner, keys)
+        mean = jtu.tree_map(lambda g: jnp.mean(g, 0), grads)
+        return state + 1, MetaGradient(mean, jnp.mean(values), jnp.zeros((), jnp.int32))
+
+
+def test_an_estimator_that_knows_of_one_device_has_other_tasks_on_each() -> None:
+    problem = MetaProblem(Drawn(), MeanLoss(), ConstantHorizon(1), tasks=24)
+    learner = metaopt.Learner(metaopt.from_optax(optax.sgd, learning_rate=1.0))
+    parallel, key = TaskParallel(Naive(), make_mesh(tasks=8)), jr.key(3)
+    state = parallel.init(learner, problem, key=jr.key(0))
+    state, found = eqx.filter_jit(parallel.estimate)(state, learner, problem, key=key)
+    keys = jnp.concatenate([jr.split(jr.fold_in(key, device), 3) for device in range(8)])
+    numbers = np.asarray([jr.uniform(each) for each in keys])
+    assert len(set(numbers.tolist())) == 24
+    np.testing.assert_allclose(jtu.tree_leaves(found.grads)[0], numbers.mean(), rtol=1e-6)
+    np.testing.assert_allclose(found.value, numbers.mean(), rtol=1e-6)
+    np.testing.assert_array_equal(state, np.ones(8))
+
+
+def test_axes_along_which_work_would_be_repeated_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"repeat each other's work.*make_mesh\(tasks=8\)"):
+        TaskParallel(ES(), make_mesh(tasks=2, model=4))
+    TaskParallel(ES(), make_mesh(tasks=2, model=1))
 
 
 def test_uneven_shares_and_wrong_meshes_are_refused() -> None:

@@ -11,14 +11,14 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ..._core import Learner, unroll
 from ..._core.arrays._trees import all_finite, is_none
-from ..base import AbstractEstimator, MetaGradient, MetaProblem
+from ..base import AbstractSpreadEstimator, MetaGradient, MetaProblem
 from ._batches import over_tasks
 from ._devices import task_indices, task_keys
 from ._episode import plan
 from ._partition import average, partition
 
 
-class Displacement(AbstractEstimator[None]):
+class Displacement(AbstractSpreadEstimator[None]):
     r"""The difference between the initialization and where the inner loop ends, on a batch of tasks (Reptile).
 
     $$\hat g = \frac1N \sum_{i=1}^N \big(\phi - \theta_H(\phi; \tau_i)\big)$$

@@ -7,7 +7,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ..._core import Learner
 from ..._core.arrays._numbers import POSITIVE
-from ..base import AbstractEstimator, MetaGradient, MetaProblem
+from ..base import AbstractSpreadEstimator, MetaGradient, MetaProblem
 from ._antithetic import advance_pair, begin_pair, check_std, draw, pair, slope
 from ._batches import over_tasks
 from ._devices import task_indices, task_keys
@@ -15,7 +15,7 @@ from ._episode import plan
 from ._partition import average, partition
 
 
-class ES(AbstractEstimator[None]):
+class ES(AbstractSpreadEstimator[None]):
     r"""Antithetic evolution strategies on whole episodes.
 
     $$\hat g = \frac1N \sum_{i=1}^N \frac{L(\phi + \epsilon_i) - L(\phi - \epsilon_i)}{2 \sigma^2} \, \epsilon_i,

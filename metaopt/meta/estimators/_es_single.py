@@ -5,12 +5,12 @@ from jaxtyping import PRNGKeyArray
 
 from ..._core import Learner
 from ..._core.arrays._numbers import COUNT, POSITIVE
-from ..base import AbstractEstimator, MetaGradient, MetaProblem
+from ..base import AbstractSpreadEstimator, MetaGradient, MetaProblem
 from ._antithetic import Particles, check_std, first_particles, step_particles
 from ._persistent import check_truncation
 
 
-class ESSingle(AbstractEstimator[Particles]):
+class ESSingle(AbstractSpreadEstimator[Particles]):
     r"""ES-Single: one perturbation per episode, all tasks at the same clock.
 
     The estimate of a window is

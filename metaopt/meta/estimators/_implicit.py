@@ -14,7 +14,7 @@ from ..._core import Learner, unroll
 from ..._core.arrays._numbers import POSITIVE, check_counts
 from ..._core.arrays._trees import all_finite
 from .._objectives import FinalLoss
-from ..base import AbstractEstimator, MetaGradient, MetaProblem
+from ..base import AbstractSpreadEstimator, MetaGradient, MetaProblem
 from ..regularizers._proximal import Proximal
 from ._batches import over_tasks
 from ._devices import task_indices, task_keys
@@ -22,7 +22,7 @@ from ._episode import plan
 from ._partition import average, partition
 
 
-class Implicit(AbstractEstimator[None]):
+class Implicit(AbstractSpreadEstimator[None]):
     r"""The gradient of the loss at the minimum of a proximal inner problem, on a batch of tasks (iMAML).
 
     $$\theta^* = \arg\min_\theta L_\tau(\theta) + \tfrac\lambda2 \lVert \theta - \phi \rVert^2, \qquad

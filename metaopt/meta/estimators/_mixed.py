@@ -11,13 +11,13 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ..._core import Learner, Mixture
 from ..._core.arrays._trees import global_norm
-from ..base import AbstractEstimator, MetaGradient, MetaProblem
+from ..base import AbstractEstimator, AbstractSpreadEstimator, MetaGradient, MetaProblem
 
 
 S = TypeVar("S")
 
 
-class Mixed(AbstractEstimator[tuple[S, ...]]):
+class Mixed(AbstractSpreadEstimator[tuple[S, ...]]):
     r"""Estimate the meta-gradient of each family of a mixture by itself, and add them up.
 
     $$\hat g = \sum_i w_i \frac{\hat g_i}{\lVert \hat g_i \rVert}$$

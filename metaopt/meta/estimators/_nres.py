@@ -5,12 +5,12 @@ from jaxtyping import PRNGKeyArray
 
 from ..._core import Learner
 from ..._core.arrays._numbers import COUNT, POSITIVE
-from ..base import AbstractEstimator, MetaGradient, MetaProblem
+from ..base import AbstractSpreadEstimator, MetaGradient, MetaProblem
 from ._antithetic import Particles, check_std, first_particles, step_particles
 from ._persistent import check_truncation
 
 
-class NRES(AbstractEstimator[Particles]):
+class NRES(AbstractSpreadEstimator[Particles]):
     r"""Noise-reuse evolution strategies: one perturbation per episode, tasks at different clocks.
 
     A pair of particles runs through a whole episode at $\phi \pm \epsilon$ with the same

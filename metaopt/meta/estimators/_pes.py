@@ -5,12 +5,12 @@ from jaxtyping import PRNGKeyArray
 
 from ..._core import Learner
 from ..._core.arrays._numbers import COUNT, POSITIVE
-from ..base import AbstractEstimator, MetaGradient, MetaProblem
+from ..base import AbstractSpreadEstimator, MetaGradient, MetaProblem
 from ._antithetic import Particles, check_std, first_particles, step_particles
 from ._persistent import check_truncation
 
 
-class PES(AbstractEstimator[Particles]):
+class PES(AbstractSpreadEstimator[Particles]):
     r"""Persistent evolution strategies: unbiased meta-gradients from truncated episodes.
 
     A pair of particles runs through each episode at $\phi \pm \epsilon_j$, with a fresh perturbation

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from ..._core import Learner
 from ..._core.arrays._numbers import COUNT
 from ..._core.arrays._trees import all_finite
-from ..base import AbstractEstimator, MetaGradient, MetaProblem
+from ..base import AbstractSpreadEstimator, MetaGradient, MetaProblem
 from ._batches import over_tasks
 from ._devices import task_keys
 from ._episode import Outcome, advance
@@ -16,7 +16,7 @@ from ._partition import average, partition
 from ._persistent import Episodes, check_truncation, finish, first_episodes, restart_if_done
 
 
-class TruncatedUnroll(AbstractEstimator[Episodes]):
+class TruncatedUnroll(AbstractSpreadEstimator[Episodes]):
     r"""Backpropagation through windows of `truncation` steps of running episodes.
 
     $$\hat g = \frac{M}{N} \sum_{i=1}^N \nabla_\phi

@@ -9,14 +9,14 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..._core import Learner
 from ..._core.arrays._numbers import LIMIT
 from ..._core.arrays._trees import all_finite, global_norm
-from ..base import AbstractEstimator, MetaGradient, MetaProblem
+from ..base import AbstractSpreadEstimator, MetaGradient, MetaProblem
 from ._batches import over_tasks
 from ._devices import task_indices, task_keys
 from ._episode import advance, begin, plan
 from ._partition import average, partition
 
 
-class Unrolled(AbstractEstimator[None]):
+class Unrolled(AbstractSpreadEstimator[None]):
     r"""The exact gradient of the meta-objective on a batch of tasks, by backpropagation through the whole inner loop.
 
     $$\hat g = \frac1N \sum_{i=1}^N \nabla_\phi \sum_{t=1}^{H} c_t(\phi; \tau_i)$$
