@@ -202,7 +202,7 @@ def test_derivatives_through_adam_are_finite_where_a_gradient_is_zero():
     assert not np.all(np.isfinite(jax.grad(lambda x: reached(x, eps_root=0.0))(params)))
     steps = [metaopt.from_optax(optax.adam, learning_rate=0.1, eps_root=root) for root in (0.0, 1e-30)]
     values = [metaopt.minimize(lambda x: jnp.sum(x**2), rule, params, steps=9).params for rule in steps]
-    np.testing.assert_array_equal(*values)
+    np.testing.assert_array_equal(values[0], values[1])
 
 
 def test_update_penalty_and_weight_penalty():
