@@ -425,6 +425,7 @@ def _process(*arguments, **options):
     )
 
 
+@pytest.mark.slow
 @SIGNALS
 def test_a_signal_to_a_process_saves_and_ends_it(spec, tmp_path, number, code):
     out = tmp_path / "out"

@@ -126,6 +126,7 @@ def test_calibration_tells_who_is_too_sure(scale, calibrated):
         np.testing.assert_allclose(found.log_score, 0.5 * np.log(2 * np.pi) + 0.5, atol=0.1)
 
 
+@pytest.mark.slow
 def test_calibration_of_a_classification():
     family = Blobs()
     found = fewshot.calibration(

@@ -191,6 +191,7 @@ def test_other_leaves_and_dtypes_are_those_of_the_cold_start():
         assert _predict(memory, jnp.zeros(1)).deviation[1]["z"].dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_scales_are_found_by_leaving_out():
     points = _points(12)
     for name in ("ridge", "squared_exponential"):

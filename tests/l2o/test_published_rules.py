@@ -263,6 +263,7 @@ def test_celo2_is_its_formula(backend: XLA, base: bool, x64: None, getkey: Calla
         np.testing.assert_allclose(found[name], tensor.param, rtol=1e-7, atol=1e-9, err_msg=name)
 
 
+@pytest.mark.slow
 def test_without_losses_they_are_taken_to_be_constant(getkey: Callable[[], Array]) -> None:
     cell, params = shaken(CeloAdam(scheduler_size=5), getkey()), {"w": jr.normal(getkey(), (3,))}
     step = eqx.filter_jit(lambda state, params, value: cell.step(state, params, params, value=value))

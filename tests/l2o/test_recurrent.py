@@ -85,6 +85,7 @@ def test_head_and_clock_add_their_inputs() -> None:
     assert RNNProp(5, head=head, clock=clock).network.layers[0].inputs.weight.shape == (20, 5 + 6)
 
 
+@pytest.mark.slow
 def test_large_tensors_are_not_gathered(x64: None, getkey: Callable[[], Array]) -> None:
     cell = shaken(LSTM(3, 1), getkey())
     param = jnp.linspace(-1, 1, 20_000)

@@ -50,6 +50,7 @@ def test_without_controls_vectors_see_adam_with_a_cosine(getkey):
         np.testing.assert_allclose(params, expected, rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_without_controls_matrices_see_an_orthogonal_step(getkey):
     rule = _silent(orthogonality=50.0, second_decay=0.9)
     params, grad = jr.normal(getkey(), (4, 6)), jr.normal(getkey(), (4, 6))
@@ -125,6 +126,7 @@ def test_the_rate_rises_over_the_first_part_of_the_steps(getkey):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "bound"), [("general", 1.0), pytest.param("small", 1.1, marks=pytest.mark.slow)])
 def test_pretrained_weights_are_as_good_as_adam_at_its_best_rate(name, bound):
     from metaopt.tasks import Generated

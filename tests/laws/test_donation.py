@@ -23,7 +23,7 @@ from metaopt.l2o import pretrained
 from metaopt.meta import AbstractEstimator, ConstantHorizon, MeanLoss, MetaProblem
 from metaopt.tasks import Mixture, Quadratics
 
-from .algorithms import NAMES, OPTIONS, make
+from .algorithms import NAMES, make
 from .running import init
 from .trees import assert_close, draw
 
@@ -52,7 +52,7 @@ def _shared(*trees: Any) -> list[str]:
     return [name for name, p in zip(names, pointers, strict=True) if counts[p] > 1 or p in others]
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_state_shares_no_memory(name: str) -> None:
     algorithm, params, key = make(name), draw(LAYOUT, 0), jr.key(0)
     state = algorithm.init(params, key=key)

@@ -23,6 +23,7 @@ from metaopt.meta import (
     Unrolled,
     only,
 )
+from tests._cases import slow
 
 from .problems import Descent, Parabolas, descent
 
@@ -69,8 +70,12 @@ def test_unrolled_is_exact(objective):
     np.testing.assert_allclose(grad, truth(type(objective).__name__), rtol=1e-5)
 
 
-CASES = [(estimator, MeanLoss()) for estimator in UNBIASED]
-CASES += [(kind(0.01, 5), FinalLoss()) for kind in (PES, NRES, ESSingle)]
+CASES = [
+    pytest.param(estimator, MeanLoss(), marks=[pytest.mark.slow] * (getattr(estimator, "truncation", 5) != 5))
+    for estimator in UNBIASED
+]
+CASES += [(PES(0.01, 5), FinalLoss())]
+CASES += [pytest.param(kind(0.01, 5), FinalLoss(), marks=pytest.mark.slow) for kind in (NRES, ESSingle)]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +105,7 @@ def test_first_order_drops_the_inner_hessian():
     np.testing.assert_allclose(grad, x * dx, rtol=1e-5)
 
 
-@pytest.mark.parametrize("estimator", [PES(0.01, 5), NRES(0.01, 5), ES(0.01), TruncatedUnroll(5)], ids=str)
+@pytest.mark.parametrize("estimator", [PES(0.01, 5), *slow(NRES(0.01, 5), ES(0.01)), TruncatedUnroll(5)], ids=str)
 def test_random_horizons_are_masked_exactly(estimator):
     """Episodes that end inside a window count only their own steps, and stay finite."""
     random = MetaProblem(Parabolas(), MeanLoss(), LogUniformHorizon(3, HORIZON), tasks=50)
@@ -195,9 +200,9 @@ def test_unrolled_with_a_norm_bounds_each_task_and_leaves_diverged_ones_out():
 @pytest.mark.parametrize(
     "estimator",
     [
-        Unrolled(),
+        *slow(Unrolled()),
         PES(0.01, 5),
-        *(pytest.param(x, marks=pytest.mark.slow) for x in (Unrolled(max_norm=1.0), TruncatedUnroll(5), ES(0.01))),
+        *slow(Unrolled(max_norm=1.0), TruncatedUnroll(5), ES(0.01)),
     ],
 )
 def test_tasks_in_batches_give_the_same(estimator):

@@ -75,6 +75,7 @@ def test_batches_on_each_device(x64: None) -> None:
         np.testing.assert_allclose(x, y, rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_devices_meet_once(estimator: AbstractEstimator[Any]) -> None:
     parallel, problem = TaskParallel(estimator, make_mesh(tasks=4)), _problem()

@@ -55,6 +55,7 @@ def test_a_broken_bond_is_followed_to_another_spin_density() -> None:
     assert followed.fock_builds > followed.solution.fock_builds
 
 
+@pytest.mark.slow
 def test_an_excited_solution_is_followed_down() -> None:
     system = hydrogens(0.0, 1.4)
     ground = scf.solve(system)
