@@ -452,6 +452,7 @@ def test_an_error_of_a_process():
     assert process.returncode == 2 and stdout == "" and "Did you mean `quickstart`?" in one_line(stderr)
 
 
+@pytest.mark.slow
 def test_a_reader_that_stops_reading():
     with _process("list") as process:
         assert process.stdout is not None and process.stderr is not None

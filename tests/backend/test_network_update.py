@@ -132,7 +132,7 @@ def test_particles_with_their_own_weights(backend: XLA, x64: None, getkey: Calla
             np.testing.assert_allclose(a[index], b, rtol=1e-11, atol=1e-13)
 
 
-@pytest.mark.parametrize("backend", DIFFERENTIATED.values(), ids=DIFFERENTIATED.keys())
+@pytest.mark.parametrize("backend", fast(DIFFERENTIATED, "gathered", "unrolled"))
 @pytest.mark.parametrize("spec", [PartitionSpec("d"), PartitionSpec(None, "d")], ids=["rows", "columns"])
 def test_sharded_tensors(backend: XLA, spec: PartitionSpec, x64: None, getkey: Callable[[], Array]) -> None:
     mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))

@@ -223,6 +223,7 @@ def test_spread_over_devices(method: AbstractMethod) -> None:
     np.testing.assert_allclose(meta_gradient(spread).initial, meta_gradient(setup).initial, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_recomputing_changes_nothing(x64: None) -> None:
     stored, again = (MAML(sgd(0.05), 3, 2, remat=r).setup(wave(), key=jr.key(0)) for r in (False, True))
     for a, b in zip(jtu.tree_leaves(meta_gradient(stored)), jtu.tree_leaves(meta_gradient(again)), strict=True):

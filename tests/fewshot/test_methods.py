@@ -40,7 +40,7 @@ METHODS = [
     IMAML(steps=3, tasks=2, max_steps=3),
     Reptile(steps=3, tasks=4, batch_size=2),
     TrajectoryMeta(length=3, tasks=2),
-    ProbabilisticMAML(steps=2, tasks=2, members=2),
+    *slow(ProbabilisticMAML(steps=2, tasks=2, members=2)),
     pytest.param(TrajectoryMeta(LearnableAdam(0.01), length=3, tasks=2, second_order=False), marks=pytest.mark.slow),
 ]
 

@@ -22,6 +22,7 @@ from metaopt.evaluate import Monitor
 from metaopt.l2o import pretrained
 from metaopt.meta import AbstractEstimator, ConstantHorizon, MeanLoss, MetaProblem
 from metaopt.tasks import Mixture, Quadratics
+from tests._cases import fast
 
 from .algorithms import NAMES, make
 from .running import init
@@ -174,7 +175,7 @@ def test_what_is_gone_already_is_no_obstacle(careless: _Careless) -> None:
     assert own(jnp.ones(3), algorithm, params).shape == (3,)
 
 
-@pytest.mark.parametrize("name", ["pes", "truncated_unroll", "mixed"])
+@pytest.mark.parametrize("name", fast(["pes", "truncated_unroll", "mixed"], "truncated_unroll", "mixed"))
 def test_estimators_share_no_memory(name: str) -> None:
     key, learner = jr.key(0), metaopt.Learner(make("nn_adam"))
     truncated = {"name": "pes", "truncation": 1}

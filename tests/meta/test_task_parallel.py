@@ -41,7 +41,8 @@ def _problem(tasks: int = 8, **options: Any) -> MetaProblem:
 
 def _run(estimator: AbstractEstimator[Any], problem: MetaProblem, steps: int = 3) -> Any:
     learner = metaopt.Learner(Controller(0.05, hidden_size=2))
-    state, estimate = estimator.init(learner, problem, key=jr.key(0)), eqx.filter_jit(estimator.estimate)
+    init, estimate = eqx.filter_jit(estimator.init), eqx.filter_jit(estimator.estimate)
+    state = init(learner, problem, key=jr.key(0))
     seen = []
     for i in range(steps):
         state, found = estimate(state, learner, problem, key=jr.key(i))

@@ -301,6 +301,7 @@ def test_steering_is_saved_with_its_actor(tmp_path: pathlib.Path) -> None:
     assert eqx.tree_equal(read, made(0)) and not eqx.tree_equal(read, made(1))
 
 
+@pytest.mark.slow
 def test_steering_begins_anew_when_patience_ends() -> None:
     base, choices = scf.CDIIS(history=4), jnp.asarray([[0, 0, 0, 0], [0, 0, 5.0, 0.6]])
     poor = scf.Steered((base,), lambda seen: jnp.where(seen[0] > -9, 1, 0), choices, patience=3)

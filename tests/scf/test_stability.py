@@ -68,6 +68,7 @@ def test_an_excited_solution_is_followed_down() -> None:
     np.testing.assert_allclose(followed.solution.energy, ground.energy, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_no_rotations_at_all() -> None:
     system = hydrogens(0.0, electrons=(1, 0))
     solution = scf.solve(system)
