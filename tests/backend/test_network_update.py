@@ -33,7 +33,7 @@ _MARKED = [pytest.param(x, id=name, marks=[pytest.mark.slow] * (name in _VARIANT
 
 
 @pytest.mark.parametrize(
-    "shape", fast(SHAPES, "scalar", "vector", "matrix", "long vector", "column", "convolution", "lead as long as rows")
+    "shape", fast(SHAPES, "scalar", "vector", "matrix", "long vector", "convolution", "lead as long as rows")
 )
 @pytest.mark.parametrize("backend", _MARKED)
 def test_it_is_what_its_definition_says(

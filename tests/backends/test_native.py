@@ -192,6 +192,7 @@ def test_operands_of_another_type(fresh: Path, problem: Any, caplog: pytest.LogC
     )
 
 
+@pytest.mark.slow
 def test_a_verdict_is_kept_and_what_is_damaged_is_made_again(
     fresh: Path, problem: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

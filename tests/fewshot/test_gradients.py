@@ -75,7 +75,7 @@ def test_the_mean_is_over_tasks(x64: None) -> None:
     assert not np.allclose(meta_gradient(setup, seed=2).initial, found)
 
 
-@pytest.mark.parametrize("inner", [sgd(0.05), metaopt.from_optax(optax.adam, learning_rate=0.05, b1=0.0)])
+@pytest.mark.parametrize("inner", [*slow(sgd(0.05)), metaopt.from_optax(optax.adam, learning_rate=0.05, b1=0.0)])
 def test_maml_is_the_derivative(inner: metaopt.AbstractAlgorithm, x64: None) -> None:
     family, steps = wave(), 3
     inner = jtu.tree_map(lambda x: jnp.asarray(x, jnp.float64), inner)
@@ -113,6 +113,7 @@ def test_rates_are_trained(method: AbstractMethod, x64: None) -> None:
     np.testing.assert_allclose(slope, difference, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_first_order_is_exact_where_nothing_is_curved(x64: None) -> None:
     full, first = (m(sgd(0.1), steps=3, tasks=4).setup(Slopes(), key=jr.key(0)) for m in (MAML, FOMAML))
     np.testing.assert_allclose(meta_gradient(first).initial, meta_gradient(full).initial, rtol=1e-12)

@@ -111,7 +111,9 @@ class Heights(metaopt.AbstractTaskFamily):
         return Height(Constant(), jr.normal(key), jnp.zeros(1), jnp.zeros(1))
 
 
-@pytest.mark.parametrize(("scale", "calibrated"), [(1.0, True), (0.3, False), (3.0, False)])
+@pytest.mark.parametrize(
+    ("scale", "calibrated"), [(1.0, True), (0.3, False), pytest.param(3.0, False, marks=pytest.mark.slow)]
+)
 def test_calibration_tells_who_is_too_sure(scale, calibrated):
     """Heights are normal; an ensemble of the same width, which learns nothing, is right about them."""
     nothing = metaopt.from_optax(optax.sgd, learning_rate=0.0)

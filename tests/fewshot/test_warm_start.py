@@ -19,6 +19,7 @@ from metaopt.fewshot import (
     transfer,
 )
 from metaopt.tasks import Quadratics
+from tests._cases import fast
 
 
 PREDICTORS = {
@@ -113,7 +114,10 @@ def test_predictions_are_those_of_numpy():
             )
 
 
-@pytest.mark.parametrize("name", PREDICTORS)
+_KIND = next(iter(PREDICTORS))
+
+
+@pytest.mark.parametrize("name", fast(list(PREDICTORS), _KIND))
 def test_uncertainty_grows_with_distance_and_covers_the_error(name):
     points = _points(12)
     memory = _memory(PREDICTORS[name], points)

@@ -24,7 +24,7 @@ every_cell = pytest.mark.parametrize("make", CELLS.values(), ids=CELLS.keys())
 few_cells = pytest.mark.parametrize(
     "make",
     [
-        pytest.param(make, id=name, marks=[pytest.mark.slow] * (name not in {"adam", "mlp, anchored", "lstm", "celo2"}))
+        pytest.param(make, id=name, marks=[pytest.mark.slow] * (name not in {"adam", "lstm", "celo2"}))
         for name, make in CELLS.items()
     ],
 )

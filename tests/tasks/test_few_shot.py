@@ -29,7 +29,7 @@ from metaopt.tasks._digits import digits
 from metaopt.tasks._few_shot import _distinct
 from metaopt.tasks._glyphs import _REACH, _ink, _letter
 from metaopt.tasks._mnist1d import mnist1d
-from tests._cases import fast
+from tests._cases import fast, slow
 
 
 SPLITS: tuple[Any, ...] = ("train", "validation", "held_out")
@@ -268,7 +268,7 @@ def test_normalization_by_hand(make: Any, normalization: Any, getkey: Any, x64: 
 
 
 @pytest.mark.parametrize("make", [DenseNetwork, ConvolutionalNetwork])
-@pytest.mark.parametrize("normalization", ["none", "layer", "batch"])
+@pytest.mark.parametrize("normalization", [*slow("none"), "layer", "batch"])
 def test_what_queries_are_normalized_by(make: Any, normalization: Any, getkey: Any, x64: None) -> None:
     sizes: Any = (6, (4, 4), 2) if make is ConvolutionalNetwork else ((36, 4, 2),)
     network = make(*sizes, normalization=normalization)
