@@ -49,7 +49,7 @@ SILENT = {"optimal_damping", "second_order", "restarted", "guarded", "switching"
 EDGE = {"learned_accelerator"}
 # One of each kind: an iteration, an extrapolation, a choice, second derivatives, a model, a network and two wrappers.
 _SOME = fast(
-    OPTIONS,
+    list(OPTIONS),
     *("roothaan", "cdiis", "switching", "second_order", "surrogate", "learned_accelerator", "damping", "steered"),
 )
 pytestmark = pytest.mark.usefixtures("x64")
