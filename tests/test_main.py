@@ -425,6 +425,7 @@ def _process(*arguments, **options):
     )
 
 
+@pytest.mark.slow
 @SIGNALS
 def test_a_signal_to_a_process_saves_and_ends_it(spec, tmp_path, number, code):
     out = tmp_path / "out"
@@ -451,6 +452,7 @@ def test_an_error_of_a_process():
     assert process.returncode == 2 and stdout == "" and "Did you mean `quickstart`?" in one_line(stderr)
 
 
+@pytest.mark.slow
 def test_a_reader_that_stops_reading():
     with _process("list") as process:
         assert process.stdout is not None and process.stderr is not None

@@ -142,6 +142,7 @@ def test_files_are_as_they_were(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_damaged_learners_raise_what_is_said(tmp_path: Path) -> None:
     found = attempt(trials()["learners"], tmp_path, 300, seed=0)
     assert not found.undocumented and 100 < found.refused < 280

@@ -14,6 +14,7 @@ import pytest
 
 import metaopt
 from metaopt import l2o, multiobjective, schedules
+from tests._cases import fast
 
 
 PARAMS = {"w": jnp.linspace(-1.0, 1.0, 6).reshape(2, 3), "b": jnp.asarray(0.5)}
@@ -66,7 +67,7 @@ def test_ready_transformation_is_exactly_optax() -> None:
     assert eqx.tree_equal(_metaopt_loop(metaopt.from_optax(tx)), _loop(tx))
 
 
-@pytest.mark.parametrize("name", FACTORIES)
+@pytest.mark.parametrize("name", fast(list(FACTORIES), *(name for name in FACTORIES if name != "lbfgs")))
 def test_both_forms_equal_optax(name: str) -> None:
     factory, hyperparameters = FACTORIES[name]
     tx = factory(**hyperparameters)
@@ -98,7 +99,9 @@ def test_another_hyperparameter_is_not_another_program() -> None:
     assert not eqx.tree_equal(slow, fast)
 
 
-@pytest.mark.parametrize("name", [name for name in FACTORIES if name != "schedule"])
+@pytest.mark.parametrize(
+    "name", fast([n for n in FACTORIES if n != "schedule"], *(n for n in FACTORIES if n not in ("schedule", "lbfgs")))
+)
 @pytest.mark.usefixtures("x64")
 def test_hyperparameters_are_differentiable(name: str) -> None:
     factory, hyperparameters = FACTORIES[name]

@@ -13,6 +13,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from metaopt.backend import XLA, Feature, Network, Pointwise, Tensor
+from tests._cases import fast
 from tests.backend.rule import CONTEXT, POINTWISE, SHAPES, apply, assert_matches, make, network
 
 
@@ -31,7 +32,9 @@ _VARIANTS = {"small tiles", "tiny tiles"}
 _MARKED = [pytest.param(x, id=name, marks=[pytest.mark.slow] * (name in _VARIANTS)) for name, x in BACKENDS.items()]
 
 
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+@pytest.mark.parametrize(
+    "shape", fast(SHAPES, "scalar", "vector", "matrix", "long vector", "convolution", "lead as long as rows")
+)
 @pytest.mark.parametrize("backend", _MARKED)
 def test_it_is_what_its_definition_says(
     backend: XLA, shape: tuple[int, ...], x64: None, getkey: Callable[[], Array]
@@ -41,7 +44,7 @@ def test_it_is_what_its_definition_says(
     assert_matches(found, net, context, tensor, 1e-10)
 
 
-@pytest.mark.parametrize("backend", BACKENDS.values(), ids=BACKENDS.keys())
+@pytest.mark.parametrize("backend", _MARKED)
 def test_single_precision_is_accurate(backend: XLA, getkey: Callable[[], Array]) -> None:
     net, context, tensor = network(getkey()), jr.normal(getkey(), (CONTEXT,)), make((200, 130), getkey())
     (found,) = apply(backend, net, context, [tensor])
@@ -87,7 +90,7 @@ def _loss(backend: XLA, net: Network, context: Array, tensor: tuple[Any, ...]) -
 
 
 @pytest.mark.parametrize("shape", [(50, 60), pytest.param((4000,), marks=pytest.mark.slow)], ids=str)
-@pytest.mark.parametrize("backend", DIFFERENTIATED.values(), ids=DIFFERENTIATED.keys())
+@pytest.mark.parametrize("backend", fast(DIFFERENTIATED, "tiled", "unrolled"))
 def test_gradients_are_right(backend: XLA, shape: tuple[int, ...], x64: None, getkey: Callable[[], Array]) -> None:
     arguments = (network(getkey()), jr.normal(getkey(), (CONTEXT,)), make(shape, getkey())[:3])
     directions = [jr.normal(getkey(), leaf.shape) for leaf in jax.tree_util.tree_leaves(arguments)]
@@ -129,7 +132,7 @@ def test_particles_with_their_own_weights(backend: XLA, x64: None, getkey: Calla
             np.testing.assert_allclose(a[index], b, rtol=1e-11, atol=1e-13)
 
 
-@pytest.mark.parametrize("backend", DIFFERENTIATED.values(), ids=DIFFERENTIATED.keys())
+@pytest.mark.parametrize("backend", fast(DIFFERENTIATED, "gathered", "unrolled"))
 @pytest.mark.parametrize("spec", [PartitionSpec("d"), PartitionSpec(None, "d")], ids=["rows", "columns"])
 def test_sharded_tensors(backend: XLA, spec: PartitionSpec, x64: None, getkey: Callable[[], Array]) -> None:
     mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
@@ -160,6 +163,7 @@ def test_a_backend_is_static() -> None:
     assert traces == [None, 16]
 
 
+@pytest.mark.slow
 def test_temporaries_stay_small(getkey: Callable[[], Array]) -> None:
     shape = (512, 1024)
     net, context, tensor = network(getkey(), 32, 32), jr.normal(getkey(), (CONTEXT,)), make(shape, getkey())

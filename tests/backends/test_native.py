@@ -40,7 +40,7 @@ def _compiled(backend: Native, net: Network, context: Array, tensors: list[Tenso
     ("dtype", "tolerance"),
     [
         pytest.param(jnp.float32, 1e-4, id="single", marks=pytest.mark.slow),
-        pytest.param(jnp.float64, 1e-10, id="double"),
+        pytest.param(jnp.float64, 1e-10, id="double", marks=pytest.mark.slow),
     ],
 )
 def test_it_is_what_its_definition_says(
@@ -192,6 +192,7 @@ def test_operands_of_another_type(fresh: Path, problem: Any, caplog: pytest.LogC
     )
 
 
+@pytest.mark.slow
 def test_a_verdict_is_kept_and_what_is_damaged_is_made_again(
     fresh: Path, problem: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -15,6 +15,7 @@ from jaxtyping import Array
 
 from metaopt.backend import XLA, Tensor
 from metaopt_backends.pallas import Pallas, _pallas
+from tests._cases import fast
 from tests.backend.rule import CONTEXT, POINTWISE, apply, assert_matches, make, network
 
 
@@ -23,7 +24,7 @@ HIDDEN = {"4x4": (4, 4), "32x32": (32, 32)}
 SHAPES = [(300,), (9, 260), (3, 5, 40)]
 
 
-@pytest.mark.parametrize("hidden", HIDDEN.values(), ids=HIDDEN.keys())
+@pytest.mark.parametrize("hidden", fast(HIDDEN, "4x4"))
 @pytest.mark.parametrize("device", ["triton", "mosaic"])
 def test_it_is_what_its_definition_says(device: Any, hidden: tuple[int, ...], getkey: Callable[[], Array]) -> None:
     net, context = network(getkey(), *hidden), jr.normal(getkey(), (CONTEXT,))

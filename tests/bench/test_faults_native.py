@@ -10,6 +10,7 @@ from metaopt.backend import unusable
 from metaopt.bench.faults import _native_cache
 
 
+@pytest.mark.slow
 def test_kernels_survive_what_is_measured() -> None:
     reason = unusable("native")
     if reason:

@@ -18,6 +18,7 @@ def test_evaluations_are_counted() -> None:
     assert found["constraints"] > found["gradients"]
 
 
+@pytest.mark.slow
 def test_claims_say_what_both_sides_spend(monkeypatch: pytest.MonkeyPatch) -> None:
     def measured(_: object, script: str, name: str, *rivals: object, **options: object) -> dict[str, object]:
         del script, options

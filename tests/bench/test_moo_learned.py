@@ -20,6 +20,7 @@ def test_points_of_the_front(quartic: float) -> None:
     np.testing.assert_allclose(cosine, -1, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_steps_until_the_front_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_learned, "_LONGEST", 3)
     algorithm = SharedCurvature(WeightedSum(sgd(0.0)))

@@ -46,6 +46,7 @@ def test_exponential_decay(x64: None) -> None:
     assert found["average_gradient_norm"] == pytest.approx(average)
 
 
+@pytest.mark.slow
 def test_single_precision_is_precise_after_many_steps() -> None:
     found = _metrics(Monitor(), np.exp(-1e-4 * np.arange(100_000)))
     assert found["convergence_rate"] == pytest.approx(1e-4, rel=1e-3)
@@ -255,6 +256,7 @@ def test_what_is_not_finite_is_a_divergence() -> None:
     assert int(state.diverged_at) == 2 and monitor.advice(state)[0].startswith("1 values or gradients were not")
 
 
+@pytest.mark.slow
 def test_a_vanished_gradient_is_told_apart() -> None:
     monitor, state = Monitor(), Monitor().init()
     for _ in range(30):
@@ -281,6 +283,7 @@ def test_sharded_is_unsharded() -> None:
         assert metric == pytest.approx(theirs[name], rel=1e-6, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_norms_of_large_gradients_are_taken_now_and_then() -> None:
     monitor = Monitor()
     small, large = jnp.zeros(100_000), jnp.zeros(100_001)

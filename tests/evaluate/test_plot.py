@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from metaopt.evaluate import Comparison, Cost, Monitor, Run, plot
+from tests._cases import slow
 
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -25,7 +26,7 @@ def _comparison(lowest: float = 1e-4) -> Comparison:
     return Comparison(tuple(runs), "median", "Curves()", {})
 
 
-@pytest.mark.parametrize("suffix", ["png", "svg"])
+@pytest.mark.parametrize("suffix", [*slow("png"), "svg"])
 def test_pictures_are_saved(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"curves.{suffix}"
     plot(_comparison(), path)

@@ -18,6 +18,7 @@ from metaopt import fewshot
 from metaopt.fewshot import ANIL, FOMAML, IMAML, MAML, AbstractMethod, MetaSGD, Reptile, TrajectoryMeta
 from metaopt.meta import Implicit, Proximal, TaskParallel, Unrolled
 from metaopt.sharding import make_mesh
+from tests._cases import slow
 
 from .problems import LinearRegression, LinearRegressions, Slopes, wave
 
@@ -64,6 +65,7 @@ def test_closed_form_of_linear_regression(method: Any, x64: None) -> None:
     np.testing.assert_allclose(meta_gradient(setup).initial, wanted, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_mean_is_over_tasks(x64: None) -> None:
     family = LinearRegressions()
     setup = MAML(sgd(0.2), steps=2, tasks=3).setup(family, key=jr.key(4))
@@ -73,7 +75,7 @@ def test_the_mean_is_over_tasks(x64: None) -> None:
     assert not np.allclose(meta_gradient(setup, seed=2).initial, found)
 
 
-@pytest.mark.parametrize("inner", [sgd(0.05), metaopt.from_optax(optax.adam, learning_rate=0.05, b1=0.0)])
+@pytest.mark.parametrize("inner", [*slow(sgd(0.05)), metaopt.from_optax(optax.adam, learning_rate=0.05, b1=0.0)])
 def test_maml_is_the_derivative(inner: metaopt.AbstractAlgorithm, x64: None) -> None:
     family, steps = wave(), 3
     inner = jtu.tree_map(lambda x: jnp.asarray(x, jnp.float64), inner)
@@ -111,6 +113,7 @@ def test_rates_are_trained(method: AbstractMethod, x64: None) -> None:
     np.testing.assert_allclose(slope, difference, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_first_order_is_exact_where_nothing_is_curved(x64: None) -> None:
     full, first = (m(sgd(0.1), steps=3, tasks=4).setup(Slopes(), key=jr.key(0)) for m in (MAML, FOMAML))
     np.testing.assert_allclose(meta_gradient(first).initial, meta_gradient(full).initial, rtol=1e-12)
@@ -145,6 +148,7 @@ def test_reptile_is_its_expansion(x64: None) -> None:
     assert remainder(1e-3) < 1e-3 * float(jnp.linalg.norm(seconds))
 
 
+@pytest.mark.slow
 def test_reptile_with_adam_without_momentum(x64: None) -> None:
     family = wave()
     setup = Reptile(steps=1, tasks=1).setup(family, key=jr.key(0))
@@ -169,6 +173,7 @@ def test_implicit_gradient_is_that_of_a_long_unroll(x64: None) -> None:
     np.testing.assert_allclose(implicit, unrolled, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_implicit_gradient_of_the_strength(x64: None) -> None:
     family = wave()
     setup = imaml(400, tolerance=1e-10, max_steps=50).setup(family, key=jr.key(0))
@@ -184,6 +189,7 @@ def test_implicit_gradient_of_the_strength(x64: None) -> None:
     np.testing.assert_allclose(meta_gradient(setup).algorithm.strength, difference, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_conjugate_gradients_stop_where_they_are_told_to(x64: None) -> None:
     exact, cut = (
         ravel_pytree(meta_gradient(imaml(300, max_steps=n, tolerance=1e-9).setup(wave(), key=jr.key(0))).initial)[0]
@@ -192,6 +198,7 @@ def test_conjugate_gradients_stop_where_they_are_told_to(x64: None) -> None:
     assert 1e-4 < jnp.linalg.norm(exact - cut) / jnp.linalg.norm(exact) < 0.9
 
 
+@pytest.mark.slow
 def test_memory_of_the_implicit_gradient_is_flat_in_steps() -> None:
     def bytes_needed(steps: int, estimator: Any) -> int:
         setup = imaml(steps).setup(wave(width=32), key=jr.key(0))
@@ -210,13 +217,14 @@ def test_memory_of_the_implicit_gradient_is_flat_in_steps() -> None:
     assert bytes_needed(1000, Unrolled()) > 20 * long
 
 
-@pytest.mark.parametrize("method", [MAML(sgd(0.1), 3, 8), Reptile(sgd(0.1), 3, 8), IMAML(sgd(0.1), 5.0, 20, 8)])
+@pytest.mark.parametrize("method", [MAML(sgd(0.1), 3, 8), *slow(Reptile(sgd(0.1), 3, 8), IMAML(sgd(0.1), 5.0, 20, 8))])
 def test_spread_over_devices(method: AbstractMethod) -> None:
     setup = method.setup(LinearRegressions(), key=jr.key(0))
     spread = fewshot.Setup(setup.learner, setup.problem, TaskParallel(setup.estimator, make_mesh(tasks=4)))
     np.testing.assert_allclose(meta_gradient(spread).initial, meta_gradient(setup).initial, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_recomputing_changes_nothing(x64: None) -> None:
     stored, again = (MAML(sgd(0.05), 3, 2, remat=r).setup(wave(), key=jr.key(0)) for r in (False, True))
     for a, b in zip(jtu.tree_leaves(meta_gradient(stored)), jtu.tree_leaves(meta_gradient(again)), strict=True):

@@ -26,6 +26,7 @@ from metaopt.fewshot import (
 )
 from metaopt.l2o import MLP, LearnableAdam
 from metaopt.tasks import Sinusoids
+from tests._cases import slow
 
 from .problems import LinearRegressions
 
@@ -34,13 +35,12 @@ FAMILY = Sinusoids(shots=5, queries=10, hidden=(4,))
 METHODS = [
     MAML(steps=2, tasks=2),
     pytest.param(MAML(MLP(hidden_size=4), steps=2, tasks=2, remat=True), marks=pytest.mark.slow),
-    FOMAML(LearnableAdam(0.01), steps=2, tasks=2),
-    ANIL("1/*", steps=2, tasks=2),
-    MetaSGD(steps=2, tasks=2),
+    *slow(FOMAML(LearnableAdam(0.01), steps=2, tasks=2), ANIL("1/*", steps=2, tasks=2)),
+    *slow(MetaSGD(steps=2, tasks=2)),
     IMAML(steps=3, tasks=2, max_steps=3),
     Reptile(steps=3, tasks=4, batch_size=2),
     TrajectoryMeta(length=3, tasks=2),
-    ProbabilisticMAML(steps=2, tasks=2, members=2),
+    *slow(ProbabilisticMAML(steps=2, tasks=2, members=2)),
     pytest.param(TrajectoryMeta(LearnableAdam(0.01), length=3, tasks=2, second_order=False), marks=pytest.mark.slow),
 ]
 

@@ -111,7 +111,9 @@ class Heights(metaopt.AbstractTaskFamily):
         return Height(Constant(), jr.normal(key), jnp.zeros(1), jnp.zeros(1))
 
 
-@pytest.mark.parametrize(("scale", "calibrated"), [(1.0, True), (0.3, False), (3.0, False)])
+@pytest.mark.parametrize(
+    ("scale", "calibrated"), [(1.0, True), (0.3, False), pytest.param(3.0, False, marks=pytest.mark.slow)]
+)
 def test_calibration_tells_who_is_too_sure(scale, calibrated):
     """Heights are normal; an ensemble of the same width, which learns nothing, is right about them."""
     nothing = metaopt.from_optax(optax.sgd, learning_rate=0.0)
@@ -126,6 +128,7 @@ def test_calibration_tells_who_is_too_sure(scale, calibrated):
         np.testing.assert_allclose(found.log_score, 0.5 * np.log(2 * np.pi) + 0.5, atol=0.1)
 
 
+@pytest.mark.slow
 def test_calibration_of_a_classification():
     family = Blobs()
     found = fewshot.calibration(

@@ -19,6 +19,7 @@ from metaopt.fewshot import (
     transfer,
 )
 from metaopt.tasks import Quadratics
+from tests._cases import fast
 
 
 PREDICTORS = {
@@ -113,7 +114,10 @@ def test_predictions_are_those_of_numpy():
             )
 
 
-@pytest.mark.parametrize("name", PREDICTORS)
+_KIND = next(iter(PREDICTORS))
+
+
+@pytest.mark.parametrize("name", fast(list(PREDICTORS), _KIND))
 def test_uncertainty_grows_with_distance_and_covers_the_error(name):
     points = _points(12)
     memory = _memory(PREDICTORS[name], points)
@@ -191,6 +195,7 @@ def test_other_leaves_and_dtypes_are_those_of_the_cold_start():
         assert _predict(memory, jnp.zeros(1)).deviation[1]["z"].dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_scales_are_found_by_leaving_out():
     points = _points(12)
     for name in ("ridge", "squared_exponential"):

@@ -9,6 +9,7 @@ from jaxtyping import Array
 
 from metaopt.backend import XLA
 from metaopt.l2o import AdafacMLP, PlainHead
+from tests._cases import fast
 from tests.l2o._cells import TANH_TIMES, arrays, decays, f64, perceptron, shaken, steps
 
 
@@ -67,7 +68,7 @@ class Reference:
 BACKENDS = {"default": XLA(), "tiled": XLA(block=16, unroll=0), "unrolled": XLA(block=16)}
 
 
-@pytest.mark.parametrize("backend", BACKENDS.values(), ids=BACKENDS.keys())
+@pytest.mark.parametrize("backend", fast(BACKENDS, "default"))
 def test_it_is_its_formula(backend: XLA, x64: None, getkey: Callable[[], Array]) -> None:
     cell = shaken(AdafacMLP(4, backend=backend), getkey())
     params, grads = arrays(getkey()), [arrays(getkey(), 0.3) for _ in range(3)]
@@ -79,6 +80,7 @@ def test_it_is_its_formula(backend: XLA, x64: None, getkey: Callable[[], Array])
         np.testing.assert_allclose(found[name], reference.param, rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hidden", [4, pytest.param(32, marks=pytest.mark.slow)])
 def test_a_large_matrix(hidden: int, getkey: Callable[[], Array]) -> None:
     cell = AdafacMLP(hidden, key=getkey())

@@ -14,6 +14,7 @@ from jaxtyping import Array
 
 from metaopt import with_horizon
 from metaopt.l2o import LSTM, MLP, AdafacMLP, AdamHead, Controller, HorizonClock, RNNProp
+from tests._cases import fast
 from tests.l2o._cells import arrays, by_optax, decays, f64, shaken, steps
 
 
@@ -36,7 +37,7 @@ ANCHORED = {
 }
 
 
-@pytest.mark.parametrize("make", ANCHORED.values(), ids=ANCHORED.keys())
+@pytest.mark.parametrize("make", fast(ANCHORED, "lstm", "controller"))
 def test_an_untrained_rule_is_adam(make: Callable[[AdamHead], Any], getkey: Callable[[], Array]) -> None:
     head = AdamHead(0.03, second_decay=0.999, schedule="constant")
     params, grads = arrays(getkey()), [arrays(getkey(), 0.2) for _ in range(5)]
@@ -82,6 +83,7 @@ def test_the_controller_is_its_formula(x64: None, getkey: Callable[[], Array]) -
         np.testing.assert_allclose(found[name], wanted, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_outputs_of_a_network_enter_as_the_controllers_do(x64: None) -> None:
     head = AdamHead(0.1, schedule="constant")
     param, grad = jnp.asarray([0.5, -1.0]), jnp.asarray([1.0, 2.0])

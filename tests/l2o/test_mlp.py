@@ -24,7 +24,7 @@ def by_formula(cell: MLP, param: np.ndarray, grads: list[np.ndarray]) -> np.ndar
     return param
 
 
-@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("layers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_it_is_its_formula(layers: int, x64: None, getkey: Callable[[], Array]) -> None:
     cell = shaken(MLP(6, layers), getkey())
     params, grads = arrays(getkey()), [arrays(getkey(), 0.3) for _ in range(3)]

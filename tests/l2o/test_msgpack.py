@@ -139,6 +139,7 @@ def test_extensions_in_extensions_have_an_end() -> None:
         unpack(content)
 
 
+@pytest.mark.slow
 def test_values_of_one_byte_have_an_end() -> None:
     with pytest.raises(FormatError, match=f"holds more than {MOST_VALUES} values"):
         unpack(b"\xdd\x7f\xff\xff\xff" + b"\x01" * (MOST_VALUES + 1))

@@ -17,6 +17,7 @@ from metaopt.l2o import LSTM, Celo, Celo2, CeloAdam, VeLO, load_published, save_
 from metaopt.l2o.published._msgpack import pack, unpack
 from metaopt.l2o.published._published import KINDS, read_published
 from metaopt.runs import describe
+from tests._cases import fast
 from tests.l2o._cells import arrays, shaken
 
 
@@ -81,7 +82,7 @@ def test_only_what_is_never_read_is_lost(theta: pathlib.Path, tmp_path: pathlib.
             np.testing.assert_array_equal(again[1][name][tuple(kept)], array[tuple(kept)])
 
 
-@pytest.mark.parametrize("kind", RULES)
+@pytest.mark.parametrize("kind", fast(list(RULES), "celo2"))
 def test_what_is_written_is_read(kind: str, tmp_path: pathlib.Path, getkey: Callable[[], Array]) -> None:
     rule = RULES[kind]()
     numbers = {
@@ -229,6 +230,7 @@ def test_a_path_that_is_there_twice(tmp_path: pathlib.Path) -> None:
         load_published(tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_damaged_files_raise_what_is_said(tmp_path: pathlib.Path) -> None:
     kind = trials()["published weights"]
     found = attempt(kind._replace(readers=kind.readers[:2]), tmp_path, 300, seed=0)  # nothing that compiles

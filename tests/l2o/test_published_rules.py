@@ -178,6 +178,7 @@ def statistics(tensor: Tensor) -> np.ndarray:
     return np.concatenate([[log_size(second.mean())], rank, log_size([m.var() for m in momenta]), log_size(about)])
 
 
+@pytest.mark.slow
 @every_backend
 def test_velo_is_its_formula(backend: XLA, x64: None, getkey: Callable[[], Array]) -> None:
     cell = VeLO(scheduler_size=5, bank_size=3, mix_scale=3.0, direction_scale=0.1, backend=backend)
@@ -232,7 +233,7 @@ def newton_schulz(x: np.ndarray) -> np.ndarray:
 
 
 @every_backend
-@pytest.mark.parametrize("base", [False, True])
+@pytest.mark.parametrize("base", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_celo2_is_its_formula(backend: XLA, base: bool, x64: None, getkey: Callable[[], Array]) -> None:
     options: dict[str, Any] = {"orthogonalize": False, "adam_scale": None} if base else {"adam_pattern": "tall"}
     cell = shaken(Celo2(0.01, weight_decay=0.3, backend=backend, **options), getkey(), 0.05)
@@ -263,6 +264,7 @@ def test_celo2_is_its_formula(backend: XLA, base: bool, x64: None, getkey: Calla
         np.testing.assert_allclose(found[name], tensor.param, rtol=1e-7, atol=1e-9, err_msg=name)
 
 
+@pytest.mark.slow
 def test_without_losses_they_are_taken_to_be_constant(getkey: Callable[[], Array]) -> None:
     cell, params = shaken(CeloAdam(scheduler_size=5), getkey()), {"w": jr.normal(getkey(), (3,))}
     step = eqx.filter_jit(lambda state, params, value: cell.step(state, params, params, value=value))

@@ -33,7 +33,7 @@ class Memory:
         return x @ np.asarray(self.network.readout.weight).T + np.asarray(self.network.readout.bias)
 
 
-@pytest.mark.parametrize("clock", [None, TanhClock()], ids=["no clock", "clock"])
+@pytest.mark.parametrize("clock", [pytest.param(None, marks=pytest.mark.slow), TanhClock()], ids=["no clock", "clock"])
 def test_lstm_is_its_formula(clock: TanhClock | None, x64: None, getkey: Callable[[], Array]) -> None:
     cell = shaken(LSTM(4, clock=clock), getkey())
     params, grads = arrays(getkey()), [arrays(getkey(), 10.0**-k) for k in (0, 3, 5)]
@@ -85,6 +85,7 @@ def test_head_and_clock_add_their_inputs() -> None:
     assert RNNProp(5, head=head, clock=clock).network.layers[0].inputs.weight.shape == (20, 5 + 6)
 
 
+@pytest.mark.slow
 def test_large_tensors_are_not_gathered(x64: None, getkey: Callable[[], Array]) -> None:
     cell = shaken(LSTM(3, 1), getkey())
     param = jnp.linspace(-1, 1, 20_000)

@@ -50,6 +50,7 @@ def test_without_controls_vectors_see_adam_with_a_cosine(getkey):
         np.testing.assert_allclose(params, expected, rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_without_controls_matrices_see_an_orthogonal_step(getkey):
     rule = _silent(orthogonality=50.0, second_decay=0.9)
     params, grad = jr.normal(getkey(), (4, 6)), jr.normal(getkey(), (4, 6))
@@ -68,14 +69,16 @@ def test_the_scale_and_shift_of_the_loss_do_not_matter(getkey):
     @eqx.filter_jit
     def run(scale, shift):
         params = {"w": jnp.zeros((3, 4)), "b": jnp.ones(4)}
-        state = rule.init(params)
-        for _ in range(6):
+
+        def body(carry, _):
+            state, params = carry
             loss = lambda p: scale * jnp.sum((p["w"] + p["b"][None] - target) ** 2) + shift  # noqa: E731
             value, grads = jax.value_and_grad(loss)(params)
-            state, params = rule.step(state, params, grads, value=value)
-        return params
+            return rule.step(state, params, grads, value=value), None
 
-    one, other = run(1.0, 0.0), run(1000.0, 500.0)
+        return jax.lax.scan(body, (rule.init(params), params), length=6)[0][1]
+
+    one, other = run(jnp.asarray(1.0), jnp.asarray(0.0)), run(jnp.asarray(1000.0), jnp.asarray(500.0))
     for name in one:
         np.testing.assert_allclose(one[name], other[name], rtol=1e-3, atol=1e-4)
 
@@ -125,6 +128,7 @@ def test_the_rate_rises_over_the_first_part_of_the_steps(getkey):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "bound"), [("general", 1.0), pytest.param("small", 1.1, marks=pytest.mark.slow)])
 def test_pretrained_weights_are_as_good_as_adam_at_its_best_rate(name, bound):
     from metaopt.tasks import Generated

@@ -32,7 +32,9 @@ def _accepted(state):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("logistic", [False, True], ids=["least squares", "logistic"])
+@pytest.mark.parametrize(
+    "logistic", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["least squares", "logistic"]
+)
 @pytest.mark.usefixtures("x64")
 def test_the_bounds_by_value_hold(kind, logistic):
     task = ridge(logistic)
@@ -55,7 +57,9 @@ def test_the_bounds_by_value_hold(kind, logistic):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("logistic", [False, True], ids=["least squares", "logistic"])
+@pytest.mark.parametrize(
+    "logistic", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["least squares", "logistic"]
+)
 @pytest.mark.usefixtures("x64")
 def test_the_bound_by_gradient_holds(kind, logistic):
     task = ridge(logistic)

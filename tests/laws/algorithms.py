@@ -73,18 +73,19 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 # One of each kind: what compiles for long is tested for these by `nox -s tests`, and for all of them by `nox -s slow`.
-_EXAMPLES = {
+EXAMPLES = {
     "sgd",
-    "adam",
     "cosine",
-    "controller",
     "mlp",
     "lstm",
     "safeguarded",
     "mgda",
     "random_weighting",
 }
-NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name not in _EXAMPLES)) for name in OPTIONS]
+# Of these laws are fast that compile much: networks are among them, and combiners.
+_FEW = EXAMPLES - {"mlp", "random_weighting"}
+FEW = [pytest.param(name, marks=[pytest.mark.slow] * (name not in _FEW)) for name in OPTIONS]
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name not in EXAMPLES)) for name in OPTIONS]
 
 # Those that lower the loss of a small network as they are built, without being trained.
 DESCENDING = {

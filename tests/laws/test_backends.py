@@ -35,7 +35,6 @@ TOLERANCE = {"float32": 2e-4, "float64": 1e-10}
 shapes = st.lists(st.sampled_from([1, 2, 3, 5, 8, 17]), min_size=1, max_size=4).map(tuple)
 wide = st.lists(st.integers(1, 40), min_size=1, max_size=4).map(tuple)
 once = settings(max_examples=1, suppress_health_check=[HealthCheck.function_scoped_fixture])
-few = settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture])
 many = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -77,7 +76,7 @@ def _same(found: Any, wanted: Any, dtype: str) -> None:
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance)
 
 
-@few
+@once
 @given(shape=shapes, seed=seeds)
 def test_jit(backend: AbstractBackend, dtype: str, shape: tuple[int, ...], seed: int) -> None:
     drawn = _draw(shape, seed, dtype)

@@ -39,14 +39,14 @@ def _assert_stable(name: str, layout: Any, with_value: bool) -> None:
     assert _signature(new_params) == _signature(params)
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=4)
 @given(layout=layouts(SINGLE), with_value=st.booleans())
 def test_structure_shapes_and_dtypes_are_kept(name: str, layout: Any, with_value: bool) -> None:
     _assert_stable(name, layout, with_value)
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=4)
 @given(layout=layouts(DOUBLE), with_value=st.booleans())
 def test_structure_shapes_and_dtypes_are_kept_in_double_precision(name: str, layout: Any, with_value: bool) -> None:

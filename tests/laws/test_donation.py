@@ -22,8 +22,9 @@ from metaopt.evaluate import Monitor
 from metaopt.l2o import pretrained
 from metaopt.meta import AbstractEstimator, ConstantHorizon, MeanLoss, MetaProblem
 from metaopt.tasks import Mixture, Quadratics
+from tests._cases import fast
 
-from .algorithms import NAMES, OPTIONS, make
+from .algorithms import NAMES, make
 from .running import init
 from .trees import assert_close, draw
 
@@ -52,7 +53,7 @@ def _shared(*trees: Any) -> list[str]:
     return [name for name, p in zip(names, pointers, strict=True) if counts[p] > 1 or p in others]
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_state_shares_no_memory(name: str) -> None:
     algorithm, params, key = make(name), draw(LAYOUT, 0), jr.key(0)
     state = algorithm.init(params, key=key)
@@ -174,7 +175,7 @@ def test_what_is_gone_already_is_no_obstacle(careless: _Careless) -> None:
     assert own(jnp.ones(3), algorithm, params).shape == (3,)
 
 
-@pytest.mark.parametrize("name", ["pes", "truncated_unroll", "mixed"])
+@pytest.mark.parametrize("name", fast(["pes", "truncated_unroll", "mixed"], "truncated_unroll", "mixed"))
 def test_estimators_share_no_memory(name: str) -> None:
     key, learner = jr.key(0), metaopt.Learner(make("nn_adam"))
     truncated = {"name": "pes", "truncation": 1}

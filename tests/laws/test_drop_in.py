@@ -11,7 +11,7 @@ import pytest
 
 import metaopt
 
-from .algorithms import DESCENDING, NAMES, make
+from .algorithms import DESCENDING, FEW, make
 from .trees import all_finite
 
 
@@ -27,7 +27,7 @@ def _loss_and_grads(params: Any, static: Any, x: jax.Array, y: jax.Array) -> tup
     return eqx.filter_value_and_grad(loss)(params)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FEW)
 def test_drop_in_for_optax(name: str) -> None:
     model = eqx.nn.MLP(2, 1, 16, 1, key=jr.key(MODEL_KEY))
     params, static = eqx.partition(model, eqx.is_inexact_array)

@@ -60,7 +60,7 @@ BACKENDS: dict[str, AbstractBackend | None] = {
     "native": None,  # a fixture, which knows whether it can be used here
     "triton": Pallas(smallest=2, interpret="triton"),
 }
-_SECOND = {"tiled", "triton"}
+_SECOND = {"tiled", "unrolled", "triton"}
 RULES = {"mlp": MLP, "adafac_mlp": AdafacMLP, "velo": VeLO}
 
 

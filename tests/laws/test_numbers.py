@@ -20,6 +20,8 @@ from metaopt.spec._hints import readable
 from metaopt.spec._registry import entry_parameters
 from tests.test_registry import ENTRIES, REQUIRED
 
+from .algorithms import EXAMPLES
+
 
 # Options of which any number is right, with the reason; a new option is not among them unless somebody says so here.
 FREE = {
@@ -86,7 +88,15 @@ def test_lists_name_what_exists() -> None:
     assert set(FREE) <= {word.partition(".")[2] for word in known}
 
 
-@pytest.mark.parametrize(("kind", "name"), ENTRIES)
+# Algorithms are most of the time.
+_FAST = {*EXAMPLES, "clip_by_global_norm", "cyclic_restarts"}
+_MARKED = [
+    pytest.param(*entry, marks=[pytest.mark.slow] * (entry[0] is metaopt.AbstractAlgorithm and entry[1] not in _FAST))
+    for entry in ENTRIES
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), _MARKED)
 def test_numbers_out_of_range_are_refused_by_name(kind: Any, name: str) -> None:
     given = _given(name)
     for option, (text, default) in _numbers(kind, name).items():

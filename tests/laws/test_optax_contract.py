@@ -14,8 +14,9 @@ import optax.contrib
 import pytest
 
 import metaopt
+from tests._cases import fast
 
-from .algorithms import DESCENDING, NAMES, NEEDS_VALUE, OPTIONS, make
+from .algorithms import DESCENDING, EXAMPLES, NAMES, NEEDS_VALUE, OPTIONS, make
 from .trees import all_finite, assert_close
 
 
@@ -132,7 +133,10 @@ def test_the_parameters_are_needed(name: str) -> None:
         tx.update(params, None, value=jnp.asarray(1.0))
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+_LOOKING = EXAMPLES | {"polyak", "plateau", "learned_schedule", "noise_aware", "policy"}
+
+
+@pytest.mark.parametrize("name", fast(list(OPTIONS), *_LOOKING))
 def test_what_looks_at_the_loss_says_so(name: str) -> None:
     tx, params = _transformation(name), {"w": jnp.ones((2, 3))}
     state = tx.init(params)

@@ -10,8 +10,9 @@ from metaopt.bench.faults import _recovery
 from metaopt.bench.faults._recovery import BAD, TOLERANCE, Fault
 from metaopt.l2o import BaselineGuarded, LossGuarded, Safeguarded
 from metaopt.registry import sgd
+from tests._cases import fast
 
-from .algorithms import NAMES
+from .algorithms import FEW
 
 
 # A seed, and one time for faults that are finite and one for all: what differs elsewhere is that of the benchmark.
@@ -19,7 +20,7 @@ FAULTS = [fault for fault in _recovery.faults() if fault.time <= 10]
 PRETRAINED = [f"pretrained {name}" for name in _recovery.PRETRAINED]
 
 
-@pytest.mark.parametrize("name", [*NAMES, *[pytest.param(name, marks=pytest.mark.slow) for name in PRETRAINED]])
+@pytest.mark.parametrize("name", [*FEW, *[pytest.param(name, marks=pytest.mark.slow) for name in PRETRAINED]])
 def test_a_guarded_run_recovers(name: str) -> None:
     finite, ratios = _recovery.recovered(_recovery.make(name), FAULTS, [0])
     lost = [fault for fault, fine, ratio in zip(FAULTS, finite[0], ratios[0], strict=True) if not fine * ratio > 0]
@@ -37,7 +38,7 @@ INNER = ["hypergradient", "polyak", "velo", "pretrained general"]
 _inner = [pytest.param(name, marks=[pytest.mark.slow] * (name != "hypergradient")) for name in INNER]
 
 
-@pytest.mark.parametrize("guard", GUARDS)
+@pytest.mark.parametrize("guard", fast(list(GUARDS), "safeguarded", "loss_guarded"))
 @pytest.mark.parametrize("name", _inner)
 def test_no_guard_is_poisoned(name: str, guard: str) -> None:
     faults = [Fault(bad, place, 10) for bad in BAD if abs(bad) != BAD[-1] for place in _recovery.PLACES]

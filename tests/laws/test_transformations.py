@@ -10,25 +10,25 @@ import pytest
 from hypothesis import given, settings
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from .algorithms import NAMES, make
+from .algorithms import FEW, make
 from .running import init, scanned, step, two_steps
-from .trees import FEW, MIXED, MIXED_DOUBLE, assert_close, draw, scales, seeds
+from .trees import FEW as SMALL, MIXED, MIXED_DOUBLE, assert_close, draw, scales, seeds
 
 
 def _problem(layout: Any, seed: int, scale: float = 1.0) -> tuple[Any, list[Any]]:
     return draw(layout, seed), [draw(layout, seed + i, scale) for i in (1, 2)]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FEW)
 @settings(max_examples=2)
 @given(seed=seeds, scale=scales)
 def test_jit_is_eager(name: str, seed: int, scale: float) -> None:
-    params, signals = _problem(FEW, seed, scale)
+    params, signals = _problem(SMALL, seed, scale)
     eager = two_steps(make(name), params, signals, init=init, step=step)
     assert_close(two_steps(make(name), params, signals), eager)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FEW)
 @settings(max_examples=2)
 @given(seed=seeds)
 def test_scan_is_a_loop_in_double_precision(name: str, seed: int) -> None:
@@ -41,7 +41,7 @@ _vmap_init = eqx.filter_jit(eqx.filter_vmap(init, in_axes=(None, 0)))
 _vmap_step = eqx.filter_jit(eqx.filter_vmap(step, in_axes=(None, 0, 0, 0, None)))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FEW)
 @settings(max_examples=2)
 @given(seed=seeds, scale=scales)
 def test_vmap_is_a_loop(name: str, seed: int, scale: float) -> None:
@@ -57,7 +57,7 @@ def test_vmap_is_a_loop(name: str, seed: int, scale: float) -> None:
 SHARDED = {"weight": ((16, 3), "float32"), "bias": ((8,), "float32"), "scalar": ((), "float32")}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FEW)
 def test_sharded_is_unsharded(name: str) -> None:
     assert len(jax.devices()) == 8
     mesh = jax.make_mesh((8,), ("shard",), axis_types=(AxisType.Auto,))

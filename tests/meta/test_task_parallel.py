@@ -44,7 +44,8 @@ def _problem(tasks: int = 8, **options: Any) -> MetaProblem:
 
 def _run(estimator: AbstractEstimator[Any], problem: MetaProblem, steps: int = 3) -> Any:
     learner = metaopt.Learner(Controller(0.05, hidden_size=2))
-    state, estimate = estimator.init(learner, problem, key=jr.key(0)), eqx.filter_jit(estimator.estimate)
+    init, estimate = eqx.filter_jit(estimator.init), eqx.filter_jit(estimator.estimate)
+    state = init(learner, problem, key=jr.key(0))
     seen = []
     for i in range(steps):
         state, found = estimate(state, learner, problem, key=jr.key(i))
@@ -78,6 +79,7 @@ def test_batches_on_each_device(x64: None) -> None:
         np.testing.assert_allclose(x, y, rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_devices_meet_once(estimator: AbstractEstimator[Any]) -> None:
     parallel, problem = TaskParallel(estimator, make_mesh(tasks=4)), _problem()

@@ -27,9 +27,10 @@ from metaopt.multiobjective import (
     WeightedSum,
 )
 from metaopt.multiobjective.combiners._pcgrad import operate
+from tests._cases import slow
 
 
-SIZES = [3, 16]
+SIZES = [3, pytest.param(16, marks=pytest.mark.slow)]
 KINDS = ["plain", "zero", "duplicate", "opposite", "dependent", "nothing"]
 
 
@@ -213,7 +214,7 @@ def test_random_weights_are_fresh_at_each_step() -> None:
     assert not np.allclose(first, second)
 
 
-@pytest.mark.parametrize("rule", [MGDA, UPGrad, CAGrad, NashMTL, IMTLG, PCGrad])
+@pytest.mark.parametrize("rule", [MGDA, *slow(UPGrad, CAGrad, NashMTL, IMTLG), PCGrad])
 def test_a_step_is_the_weighted_sum_of_whole_gradients(rule: Any) -> None:
     params = {"a": jnp.zeros((2, 3)), "b": jnp.zeros(4, jnp.bfloat16), "n": None}
     keys = jr.split(jr.key(0))
@@ -257,7 +258,7 @@ def test_options_that_make_no_sense_are_refused() -> None:
         EpsilonConstraint(_sgd(), (1.0, 1.0), index=2)
 
 
-@pytest.mark.parametrize("rule", [CAGrad, PCGrad])
+@pytest.mark.parametrize("rule", [*slow(CAGrad), PCGrad])
 def test_sums_of_large_half_precision_gradients_are_finite(rule: Any) -> None:
     """Weights add up to more than one, and 60000 times that is more than half precision holds."""
     combiner = rule(metaopt.from_optax(optax.sgd, learning_rate=1e-5))

@@ -19,6 +19,7 @@ from metaopt.multiobjective import (
     riesz_energy,
     spread,
 )
+from tests._cases import slow
 
 
 _volume = jax.jit(hypervolume)
@@ -44,7 +45,7 @@ def test_hypervolume_is_the_volume_of_the_union(m: int) -> None:
         np.testing.assert_allclose(found, _union(points, np.full(m, 0.8)), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("m", [2, 3, 4])
+@pytest.mark.parametrize("m", [2, *slow(3, 4)])
 def test_moocore_agrees(m: int) -> None:
     moocore = pytest.importorskip("moocore")
     generator = np.random.default_rng(m)

@@ -74,6 +74,7 @@ def test_standard_problems(name: str, least: float) -> None:
     assert float(hypervolume(normal, 1.1)) > least
 
 
+@pytest.mark.slow
 def test_constraints_are_met() -> None:
     ends = []
     for seed in range(11):

@@ -17,6 +17,7 @@ from metaopt.multiobjective import (
     preferences,
 )
 from metaopt.registry import adam, sgd
+from tests._cases import slow
 
 
 SIZE = 5
@@ -94,6 +95,7 @@ def test_the_front_of_quadratics_is_one_step_away(getkey, x64):
     np.testing.assert_allclose(flat(moved), np.stack(wanted), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_fewer_members_than_numbers_move_within_their_span(getkey, x64):
     task = Preferred(Family(), members=3).sample(key=getkey())
     params = task.init(key=getkey())
@@ -105,7 +107,7 @@ def test_fewer_members_than_numbers_move_within_their_span(getkey, x64):
     assert float(task.measure(moved, key=getkey())) < float(task.measure(params, key=getkey()))
 
 
-@pytest.mark.parametrize("members", [3, 8])
+@pytest.mark.parametrize("members", [3, *slow(8)])
 def test_derivatives_where_eigenvalues_coincide(members, getkey, x64):
     task = Preferred(Family(), members=members).sample(key=getkey())
     start, direction = task.init(key=getkey()), task.init(key=getkey())

@@ -109,6 +109,7 @@ _AGENTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(x, marks=[pytest.mark.slow] * (x != "dqn")) for x in _AGENTS])
 def test_agents_learn_to_trace_a_sigmoid(name: str) -> None:
     agent, steps = _AGENTS[name]

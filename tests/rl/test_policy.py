@@ -15,6 +15,7 @@ import metaopt
 from metaopt import rl
 from metaopt.schedules import Cosine
 from metaopt.tasks import Quadratics
+from tests._cases import slow
 
 
 _FAMILY = Quadratics(dimension=3, condition=5.0)
@@ -37,9 +38,9 @@ def _actor(environment: rl.OptimizationEnvironment, seed: int = 0) -> rl.Actor:
     "control",
     [
         rl.RateMultipliers((0.5, 3.0)),
-        rl.LogRate(),
+        *slow(rl.LogRate()),
         rl.Choice((_sgd(0.1),)),
-        rl.Restart(),
+        *slow(rl.Restart()),
         rl.RateAndMomentum(hyperparameter="momentum"),
     ],
     ids=["multipliers", "log_rate", "choice", "restart", "momentum"],

@@ -122,7 +122,7 @@ def test_what_was_killed_before_it_had_begun_is_not_in_the_way(tmp_path):
     assert (tmp_path / "a" / "learner.metaopt").exists() and not (tmp_path / "a" / ".lock").exists()
 
 
-@pytest.mark.parametrize("deleted", ["folder", "spec"])
+@pytest.mark.parametrize("deleted", [pytest.param("folder", marks=pytest.mark.slow), "spec"])
 def test_what_resuming_needs_is_written_again_where_it_was_deleted(tmp_path, monkeypatch, deleted):
     whole, folder = tmp_path / "whole", tmp_path / "run"
     run(small(), whole)

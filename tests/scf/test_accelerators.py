@@ -19,6 +19,7 @@ import pytest
 import metaopt
 from metaopt import rl, scf
 from metaopt.registry import DEFAULT
+from tests._cases import fast
 
 from .gaussians import hydrogens
 
@@ -46,6 +47,11 @@ WITHOUT = {"roothaan", "cdiis", "ediis", "adiis"}
 SILENT = {"optimal_damping", "second_order", "restarted", "guarded", "switching"}
 # An untrained one stands at the edge of what its moves are clipped to, where there is no derivative.
 EDGE = {"learned_accelerator"}
+# One of each kind: an iteration, an extrapolation, a choice, second derivatives, a model, a network and two wrappers.
+_SOME = fast(
+    list(OPTIONS),
+    *("roothaan", "cdiis", "switching", "second_order", "surrogate", "learned_accelerator", "damping", "steered"),
+)
 pytestmark = pytest.mark.usefixtures("x64")
 
 
@@ -91,7 +97,7 @@ def _reference(restricted: bool) -> tuple[float, np.ndarray]:
 
 
 @pytest.mark.parametrize("restricted", [True, pytest.param(False, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", _SOME)
 def test_same_energy_and_density(name: str, restricted: bool) -> None:
     system = closed() if restricted else open_shell()
     energy, density = _reference(restricted)
@@ -113,7 +119,7 @@ def _signal(system: scf.System, seed: int) -> tuple[jax.Array, scf.Signal]:
     return fock, scf.Signal(residual, density, jnp.asarray(-1.0), jnp.asarray(float(system.weight)), operator)
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", _SOME)
 def test_a_step_keeps_structure_shapes_and_dtypes(name: str) -> None:
     accelerator = make(name)
     fock, signal = _signal(open_shell(), 0)
@@ -280,6 +286,7 @@ def test_steering_takes_the_choice_of_the_actor() -> None:
         scf.Steered(choices=jnp.ones(2))
 
 
+@pytest.mark.slow
 def test_steering_is_saved_with_its_actor(tmp_path: pathlib.Path) -> None:
     def made(seed: int) -> scf.Steered:
         network = rl.Network((8, 4, 6), 1.0, key=jr.key(seed))
@@ -294,6 +301,7 @@ def test_steering_is_saved_with_its_actor(tmp_path: pathlib.Path) -> None:
     assert eqx.tree_equal(read, made(0)) and not eqx.tree_equal(read, made(1))
 
 
+@pytest.mark.slow
 def test_steering_begins_anew_when_patience_ends() -> None:
     base, choices = scf.CDIIS(history=4), jnp.asarray([[0, 0, 0, 0], [0, 0, 5.0, 0.6]])
     poor = scf.Steered((base,), lambda seen: jnp.where(seen[0] > -9, 1, 0), choices, patience=3)

@@ -36,7 +36,12 @@ def test_energies_and_potentials_are_those_of_libxc(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "restricted"), [("lda,vwn", True), ("b3lyp", False), pytest.param("pbe,pbe", True, marks=pytest.mark.slow)]
+    ("name", "restricted"),
+    [
+        pytest.param("lda,vwn", True, marks=pytest.mark.slow),
+        ("b3lyp", False),
+        pytest.param("pbe,pbe", True, marks=pytest.mark.slow),
+    ],
 )
 def test_energy_on_the_same_grid(name: str, restricted: bool) -> None:
     gto, dft = (importlib.import_module(f"pyscf.{module}") for module in ("gto", "dft"))

@@ -43,6 +43,7 @@ def test_representations_are_orthogonal_and_multiply(degree: int) -> None:
     np.testing.assert_allclose(first @ second, both, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pyscf")
 def test_integrals_turn_as_molecules_do() -> None:
     turn = _turn(3)

@@ -157,6 +157,7 @@ def test_where_it_ends_does_not_depend_on_hyperparameters() -> None:
     np.testing.assert_allclose(energy(jnp.asarray(0.2)), energy(jnp.asarray(0.3)), atol=1e-10)
 
 
+@pytest.mark.slow
 def test_unroll_is_the_loop() -> None:
     system = hydrogens(0.0, 1.5, 3.4, 5.0, diffuse=True)
     solution = scf.solve(system)

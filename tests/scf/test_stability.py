@@ -55,6 +55,7 @@ def test_a_broken_bond_is_followed_to_another_spin_density() -> None:
     assert followed.fock_builds > followed.solution.fock_builds
 
 
+@pytest.mark.slow
 def test_an_excited_solution_is_followed_down() -> None:
     system = hydrogens(0.0, 1.4)
     ground = scf.solve(system)
@@ -67,6 +68,7 @@ def test_an_excited_solution_is_followed_down() -> None:
     np.testing.assert_allclose(followed.solution.energy, ground.energy, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_no_rotations_at_all() -> None:
     system = hydrogens(0.0, electrons=(1, 0))
     solution = scf.solve(system)

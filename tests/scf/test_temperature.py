@@ -66,6 +66,7 @@ def test_energies_are_those_of_pyscf(spin: int) -> None:
     np.testing.assert_allclose(jnp.sum(ours.occupations, axis=-1), system.counts, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_cold_system_is_one_without_temperature() -> None:
     system = hydrogens(0.0, 1.5, 3.4, 5.0)
     plain, cold = scf.solve(system), scf.solve(system.smeared(1e-3))
@@ -74,7 +75,7 @@ def test_a_cold_system_is_one_without_temperature() -> None:
     assert plain.entropy == 0 and cold.entropy < 1e-9
 
 
-@pytest.mark.parametrize("spins", [1, 2])
+@pytest.mark.parametrize("spins", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_derivatives_of_solutions(spins: int) -> None:
     system = hydrogens(0.0, 1.5, 3.4, 5.0)
     system = system if spins == 1 else system.unrestricted()

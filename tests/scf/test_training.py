@@ -52,6 +52,7 @@ def test_a_task_goes_the_way_of_the_driver() -> None:
     np.testing.assert_allclose(found.values, ratio / (1 + ratio) + 0.1 * jnp.log10(1 + ratio), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_open_shells_begin_with_what_their_guess_makes() -> None:
     system = hydrogens(0.0, 1.6, 3.6)
     system = dataclasses.replace(system, guess=jnp.eye(3))
@@ -61,6 +62,7 @@ def test_open_shells_begin_with_what_their_guess_makes() -> None:
     assert found.values[-1] < 0.5 < found.values[0]
 
 
+@pytest.mark.slow
 def test_an_untrained_accelerator_is_its_base() -> None:
     system = hydrogens(0.0, 1.5, 3.4, 5.0, diffuse=True)
     base = scf.CDIIS(history=4)

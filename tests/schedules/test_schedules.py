@@ -229,6 +229,7 @@ def test_backtracking_goes_on_after_its_attempts(x64: None) -> None:
     np.testing.assert_allclose(_factors(Backtracking(_sgd(), 0.5), [1.0, np.nan, 0.0]), [1.0, -0.5, 1.0])
 
 
+@pytest.mark.slow
 def test_backtracking_around_lbfgs_is_a_quasi_newton_method(x64: None) -> None:
     def loss(x: Any) -> Any:
         return 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2

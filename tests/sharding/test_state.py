@@ -20,6 +20,7 @@ import metaopt
 from metaopt.backend import XLA, automatic
 from metaopt.l2o import LSTM, MLP, AdafacMLP, AdamHead, Celo, Celo2, CeloAdam, Controller, RNNProp, VeLO
 from metaopt.sharding import make_mesh, shard_algorithm, shard_state
+from tests._cases import fast
 
 
 ALGORITHMS = {
@@ -48,7 +49,7 @@ def _spread(tree: Any, mesh: jax.sharding.Mesh) -> Any:
     return {name: jax.device_put(x, NamedSharding(mesh, SPECS[name])) for name, x in tree.items()}
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", fast(list(ALGORITHMS), "adam", "adafac_mlp, large tensors", "mlp", "lstm", "celo"))
 def test_a_sharded_model_steps_as_a_whole_one_without_gathering(name: str, getkey: Callable[[], Array]) -> None:
     mesh = make_mesh(model=8)
     params, grads = _params(getkey()), _params(getkey())
@@ -87,6 +88,7 @@ def _collectives(text: str) -> list[tuple[str, list[int]]]:
     ]
 
 
+@pytest.mark.slow
 def test_large_tensors_in_all_layouts_gather_nothing(getkey: Callable[[], Array]) -> None:
     # The backend of this machine: on CPUs with a compiler, native kernels run inside of each shard.
     cell = AdafacMLP(8, backend=automatic())

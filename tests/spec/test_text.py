@@ -171,6 +171,7 @@ def test_what_is_written_steers_no_terminal() -> None:
     assert all(line.isprintable() for line in dumps(spec).splitlines()) and tomllib.loads(dumps(spec)) == spec
 
 
+@pytest.mark.slow
 def test_damaged_specs_raise_what_is_said(tmp_path: Path) -> None:
     found = attempt(trials()["specs"], tmp_path, 200, seed=0)
     assert not found.undocumented and 50 < found.refused < 190

@@ -20,9 +20,11 @@ from metaopt.tasks import ClassificationTask, Dataset, DenseNetwork, DigitsConv,
 from metaopt.tasks._common import cross_entropy, draw_indices
 from metaopt.tasks.families._digits import digits
 from metaopt.tasks.families._mnist1d import _generate, mnist1d
+from tests._cases import slow
 
 
 FAMILIES = [DigitsMLP(), DigitsConv(split="held_out", channels=(4,)), Mnist1D(hidden=(8,), batch_size=16)]
+ONE = pytest.mark.parametrize("family", [FAMILIES[0], *slow(*FAMILIES[1:])], ids=repr)
 CASES = pytest.mark.parametrize("family", FAMILIES, ids=repr)
 
 
@@ -67,7 +69,7 @@ def test_mnist1d_is_made_without_network_and_leaves_random_numbers_alone(monkeyp
     np.testing.assert_array_equal(again["x"].astype(np.float32), mnist1d("train")["inputs"])
 
 
-@CASES
+@ONE
 def test_measure_and_accuracy_are_those_of_sklearn(family: Any, getkey: Any) -> None:
     task = family.sample(key=getkey())
     params = task.init(key=getkey())
@@ -97,7 +99,7 @@ def test_tasks_differ_by_the_names_of_the_classes(family: Any, getkey: Any) -> N
     assert counts.min() > 8 and counts.max() < 60
 
 
-@CASES
+@ONE
 def test_renaming_the_classes_renames_the_outputs(family: Any, getkey: Any) -> None:
     task = family.sample(key=getkey())
     plain = ClassificationTask(task.network, task.data, jnp.arange(10, dtype=jnp.int32), task.batch_size)

@@ -31,6 +31,7 @@ from metaopt.tasks import (
     SparseCoding,
     TeacherStudent,
 )
+from tests._cases import fast
 
 
 REGISTRY = Registry.of(
@@ -73,10 +74,24 @@ SPECS: dict[str, dict[str, Any]] = {
     "rescaled": {"name": "rescaled", "inner": "rosenbrock", "low": 0.1, "high": 10},
     "reduced": {"name": "reduced_batch", "inner": {"name": "normalized", "inner": "teacher_student"}},
 }
-SOME = pytest.mark.parametrize("name", ["rastrigin", "teacher-student", "sinusoids", "digits"])
+SOME = pytest.mark.parametrize(
+    "name", fast(["rastrigin", "teacher-student", "sinusoids", "digits"], "rastrigin", "sinusoids")
+)
 # Their tasks start where nothing is drawn.
 FIXED_STARTS = {"sparse_coding"}
 CASES = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
+# One of each kind of task, and each wrapper once.
+FEW_CASES = pytest.mark.parametrize(
+    "spec", fast(SPECS, "conditioned", "teacher-student", "convolutional digits", "per parameter", "reduced")
+)
+SOME_CASES = pytest.mark.parametrize(
+    "spec",
+    fast(
+        SPECS,
+        *("conditioned", "rastrigin", "teacher-student", "sparse coding", "convolutional digits"),
+        *("per parameter", "rescaled", "reduced"),
+    ),
+)
 
 
 def _family(spec: dict[str, Any]) -> AbstractTaskFamily:
@@ -108,7 +123,7 @@ def _close(one: Any, other: Any, rtol: float = 1e-4, atol: float = 1e-5) -> None
         np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
 
 
-@CASES
+@SOME_CASES
 def test_shapes_and_dtypes(spec: dict[str, Any], getkey: Any) -> None:
     params, value, signal, measure = _compiled(spec)(jr.split(getkey(), 4))
     assert value.shape == measure.shape == ()
@@ -120,7 +135,7 @@ def test_shapes_and_dtypes(spec: dict[str, Any], getkey: Any) -> None:
     assert all(bool(jnp.all(jnp.isfinite(x))) for x in jtu.tree_leaves((value, measure, signal)))
 
 
-@CASES
+@SOME_CASES
 def test_keys_decide_everything(spec: dict[str, Any], getkey: Any) -> None:
     ask, keys = _compiled(spec), jr.split(getkey(), 4)
     once = ask(keys)
@@ -137,7 +152,7 @@ def test_jit_changes_nothing(name: str, getkey: Any) -> None:
     _close(_compiled(SPECS[name])(keys), _everything(_family(SPECS[name]), keys))
 
 
-@CASES
+@FEW_CASES
 def test_a_batch_of_tasks_is_a_vmap(spec: dict[str, Any], getkey: Any) -> None:
     family, keys = _family(spec), jr.split(getkey(), (3, 4))
     batch = jax.jit(jax.vmap(ft.partial(_everything, family)))(keys)
@@ -145,7 +160,7 @@ def test_a_batch_of_tasks_is_a_vmap(spec: dict[str, Any], getkey: Any) -> None:
     _close(batch, jtu.tree_map(lambda *xs: jnp.stack(xs), *loop))
 
 
-@CASES
+@FEW_CASES
 def test_double_precision(spec: dict[str, Any], getkey: Any, x64: None) -> None:
     family, keys = _family(spec), jr.split(getkey(), 4)
 
@@ -172,7 +187,7 @@ def test_double_precision(spec: dict[str, Any], getkey: Any, x64: None) -> None:
     np.testing.assert_allclose(slope, square, rtol=1e-4)
 
 
-@CASES
+@FEW_CASES
 def test_parameters_of_low_precision(spec: dict[str, Any], getkey: Any) -> None:
     keys = jr.split(getkey(), 4)
     params, wanted, _, _ = _compiled(spec)(keys)
@@ -220,7 +235,7 @@ def test_spec_round_trip(spec: dict[str, Any]) -> None:
     assert _family(full) == _family(spec)
 
 
-@CASES
+@FEW_CASES
 def test_dry_run(spec: dict[str, Any], getkey: Any) -> None:
     check(from_optax(optax.adam, learning_rate=0.03), task=_family(spec).sample(key=getkey()))
 

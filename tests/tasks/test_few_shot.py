@@ -29,6 +29,7 @@ from metaopt.tasks.data._glyphs import _REACH, _ink, _letter
 from metaopt.tasks.families._digits import digits
 from metaopt.tasks.families._few_shot import _distinct
 from metaopt.tasks.families._mnist1d import mnist1d
+from tests._cases import fast, slow
 
 
 SPLITS: tuple[Any, ...] = ("train", "validation", "held_out")
@@ -65,6 +66,7 @@ def _moved(network: Any, key: Any) -> Any:
     return jtu.tree_map(lambda x: x + 0.3 * jr.normal(key, x.shape), start)
 
 
+@pytest.mark.slow
 def test_no_letter_is_in_two_splits(getkey: Any) -> None:
     # Without an unsteady hand all examples of a letter are one image, up to rounding.
     images = {}
@@ -221,7 +223,7 @@ def test_batches_of_tasks_are_tasks(family: Any, getkey: Any) -> None:
     np.testing.assert_array_equal(again.query, batch.query)
 
 
-@CASES
+@pytest.mark.parametrize("family", fast(dict(zip(NAMES, FAMILIES, strict=True)), "glyphs", "mnist_1d"))
 def test_losses_and_accuracy_by_hand(family: Any, getkey: Any) -> None:
     task = _sample(family, getkey())
     params = _moved(task.network, getkey())
@@ -266,7 +268,7 @@ def test_normalization_by_hand(make: Any, normalization: Any, getkey: Any, x64: 
 
 
 @pytest.mark.parametrize("make", [DenseNetwork, ConvolutionalNetwork])
-@pytest.mark.parametrize("normalization", ["none", "layer", "batch"])
+@pytest.mark.parametrize("normalization", [*slow("none"), "layer", "batch"])
 def test_what_queries_are_normalized_by(make: Any, normalization: Any, getkey: Any, x64: None) -> None:
     sizes: Any = (6, (4, 4), 2) if make is ConvolutionalNetwork else ((36, 4, 2),)
     network = make(*sizes, normalization=normalization)
@@ -318,6 +320,7 @@ def test_half_precision_normalizes_in_single(getkey: Any) -> None:
     np.testing.assert_allclose(found.astype(jnp.float32), wanted, atol=0.1)
 
 
+@pytest.mark.slow
 def test_training_on_the_support_classifies_queries(getkey: Any) -> None:
     family = FewShot(labelled_classes("digits", "held_out"), shots=5, architecture="dense", hidden=(32,))
     learner = Learner(from_optax(optax.sgd, learning_rate=0.3))

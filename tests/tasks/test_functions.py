@@ -50,6 +50,7 @@ def test_quadratic_by_hand(condition: float | None, getkey: Any, x64: None) -> N
     assert task.measure(params, key=getkey()) == value
 
 
+@pytest.mark.slow
 def test_plain_quadratics_have_normal_entries(getkey: Any) -> None:
     tasks = jax.vmap(lambda key: Quadratics(10).sample(key=key))(jr.split(getkey(), 200))
     for entries in (tasks.matrix, tasks.target):
@@ -82,6 +83,7 @@ def test_rosenbrock_is_the_textbook_one_up_to_its_position(getkey: Any, x64: Non
     np.testing.assert_allclose(task.loss(params, key=getkey()), scipy.optimize.rosen(np.asarray(moved)))
 
 
+@pytest.mark.slow
 def test_rosenbrock_coefficients_are_log_uniform(getkey: Any) -> None:
     family = Rosenbrock(2, smallest=0.1, largest=1000.0)
     tasks = jax.vmap(lambda key: family.sample(key=key))(jr.split(getkey(), 2000))

@@ -39,7 +39,10 @@ FAMILIES = [
 ]
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f"{f.architecture}-{f.data}")
+_SOME = [x if i in (1, 6, 7, 8) else pytest.param(x, marks=pytest.mark.slow) for i, x in enumerate(FAMILIES)]
+
+
+@pytest.mark.parametrize("family", _SOME, ids=lambda f: f"{f.architecture}-{f.data}")
 def test_tasks_can_be_batched_and_descended_on(family):
     @eqx.filter_jit
     def run(keys):

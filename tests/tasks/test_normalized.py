@@ -12,6 +12,7 @@ import pytest
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from metaopt.tasks import AbstractTask, DigitsMLP, Normalized, NormalizedTask, Quadratics, Rosenbrock, SingleTask
+from tests._cases import slow
 
 
 class _Signalling(AbstractTask):
@@ -39,7 +40,7 @@ def test_values_and_signals_by_hand(getkey: Any, x64: None) -> None:
     np.testing.assert_allclose(task.measure(params, key=key), (task.inner.measure(params, key=key) - 2) / 5)
 
 
-@pytest.mark.parametrize("inner", [Quadratics(), DigitsMLP(hidden=())], ids=repr)
+@pytest.mark.parametrize("inner", [Quadratics(), *slow(DigitsMLP(hidden=()))], ids=repr)
 def test_starts_measure_about_one(inner: Any, getkey: Any) -> None:
     family = Normalized(inner, starts=16)
 

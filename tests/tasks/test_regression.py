@@ -20,6 +20,7 @@ def test_teacher_is_its_own_best_student(getkey: Any) -> None:
     assert [layer["w"].shape for layer in task.teacher] == [(8, 16), (16, 4)]
 
 
+@pytest.mark.slow
 def test_loss_is_the_mean_squared_error_on_gaussian_inputs(getkey: Any, x64: None) -> None:
     """For linear networks the expected loss has a closed form."""
     task = TeacherStudent(sizes=(5, 3), batch_size=6).sample(key=getkey())

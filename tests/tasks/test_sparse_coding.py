@@ -65,6 +65,7 @@ def test_supports_and_noise_are_as_asked(snr: float, getkey: Callable[[], jax.Ar
     assert abs(np.mean(ratios) - snr) < 0.3
 
 
+@pytest.mark.slow
 def test_ordinary_optimizers_run_on_it(getkey: Callable[[], jax.Array]) -> None:
     task = SparseCoding(20, 30, weight=0.01).sample(key=getkey())
     start = task.loss(task.init(key=getkey()))
