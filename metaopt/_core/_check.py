@@ -36,7 +36,7 @@ def check(
     """Dry-run an algorithm on a task or on parameters, by shapes only.
 
     Goes through the stages `task.init`, `task.evaluate`, `algorithm.init` and `algorithm.step`, and checks that a
-    step keeps structure, shapes and dtypes of state and parameters.
+    step keeps structure, shapes and dtypes of state and parameters, also where a gradient is `None`.
 
     **Arguments:**
 
@@ -73,6 +73,17 @@ def check(
     new_state, new_params = _stage("algorithm.step", step, state, params, grads, value)
     _same("state", state, new_state)
     _same("params", params, new_params)
+    missing = _without_one(grads, params)
+    if missing is not None:
+        name, grads = missing
+        try:
+            _same("params", params, eqx.filter_eval_shape(step, state, params, grads, value)[1])
+        except Exception as error:
+            raise CheckError(
+                f"`algorithm.step` fails where the gradient of `params{name}` is `None`, which says that it is not "
+                "trained and has to stay as it is. Map over the gradients, not over the parameters, and add up with "
+                f"`eqx.apply_updates`, or skip those leaves. {type(error).__name__}: {error}"
+            ) from error
     return Report(state, _nbytes(params), _nbytes(state))
 
 
@@ -81,6 +92,16 @@ def _stage(name: str, fn: Callable[..., Any], *args: Any) -> Any:
         return eqx.filter_eval_shape(fn, *args)
     except Exception as error:
         raise CheckError(f"`{name}` failed: {type(error).__name__}: {error}") from error
+
+
+def _without_one(grads: PyTree, params: PyTree) -> tuple[str, PyTree] | None:
+    """The signal without its first leaf, if it is one of gradients; and the name of that leaf."""
+    if jtu.tree_structure(eqx.filter(params, _is_inexact_shape)) != jtu.tree_structure(grads):
+        return None
+    leaves, structure = jtu.tree_flatten_with_path(grads)
+    if not leaves:
+        return None
+    return jtu.keystr(leaves[0][0]), jtu.tree_unflatten(structure, [None, *(leaf for _, leaf in leaves[1:])])
 
 
 def _is_shape(x: Any) -> bool:

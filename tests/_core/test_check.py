@@ -79,6 +79,10 @@ FAULTS: dict[str, tuple[Custom, str]] = {
         Custom(lambda p: (), lambda s, p, g: (s, p | {"w": 0.0})),
         r"`algorithm.step` changed `params\['w'\]` from float32\[3\] to a `float`",
     ),
+    "missing gradient": (
+        Custom(lambda p: (), lambda s, p, g: (s, p | {"w": p["w"] - 0.1 * g["w"]})),
+        r"`algorithm.step` fails where the gradient of `params\['w'\]` is `None`, which says that it is not trained",
+    ),
     "state dtype": (
         Custom(lambda p: jnp.zeros((), jnp.int32), lambda s, p, g: (s.astype(jnp.float32), p)),
         r"`algorithm.step` changed `state` from int32\[\] to float32\[\]",
