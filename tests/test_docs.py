@@ -13,7 +13,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _SLOW = {
     *("tasks", "learned-optimizers", "scf", "continual"),
     *("physics", "multi-objective", "few-shot", "rl", "schedules", "warm-starts", "meta-training", "optax_drop_in"),
-    *("evaluation", "doctor", "tour", "scaling", "specs", "guarantees"),
+    *("evaluation", "doctor", "own-estimator", "tour", "scaling", "specs", "guarantees"),
 }
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 

@@ -1,3 +1,4 @@
+from ._check_estimator import EstimatorReport as EstimatorReport, check_estimator as check_estimator
 from ._horizons import ConstantHorizon as ConstantHorizon, LogUniformHorizon as LogUniformHorizon
 from ._objectives import (
     BestLoss as BestLoss,
