@@ -26,7 +26,7 @@ from ._spec import Evaluation, Run
 
 
 # These may change when a run is resumed: they say how far it goes and what comes after.
-_CHANGEABLE = {"description", "evaluation", "steps"}
+_CHANGEABLE = {"description", "evaluation", "steps", "patience", "target", "checkpoint_every"}
 
 
 def execute(
@@ -62,8 +62,9 @@ def execute(
 
     **Raises:**
 
-    - [`metaopt.spec.SpecError`][]: if the spec is wrong, or differs from that of the run to resume in more than
-        `steps`, `evaluation` and `description`; if one process should go on where many had begun, or the reverse.
+    - [`metaopt.spec.SpecError`][]: if the spec is wrong, or differs from that of the run to resume in more than how far
+        it goes, when it is saved, and what comes after; if one process should go on where many had begun, or the
+        reverse.
     - `FileExistsError`: if the folder holds something already.
     - `BlockingIOError`: if another run writes to the folder now.
     - `OSError`: if the folder cannot be written, or the learner to start from cannot be read.
@@ -176,6 +177,10 @@ def _train(run: Run, checkpoint: Watched, resume: bool, progress: bool) -> MetaR
         validation=run.validation,
         validation_tasks=run.validation_tasks,
         validation_steps=run.validation_steps,
+        validate_every=run.validate_every,
+        patience=run.patience,
+        target=run.target,
+        checkpoint_every=run.checkpoint_every,
         checkpoint=checkpoint if jax.process_count() == 1 else CheckpointFolder(checkpoint),
         resume=resume,
         progress=progress,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .._core import AbstractAlgorithm, AbstractTaskFamily, Learner, Mixture
-from .._core.arrays._numbers import check_counts
+from .._core.arrays._numbers import REAL, check_counts
 from ..evaluate import BASELINES
 from ..meta import AbstractEstimator, MetaProblem
 from ..registry import unknown
@@ -62,6 +62,7 @@ class Run:
     - `start`: the file of a saved learner of this kind, whose numbers to go on from.
     - `validation`, `validation_tasks`: held-out tasks on which the best learner is chosen, and how many of them.
     - `validation_steps`: the budget of one of those; by default the longest horizon of training.
+    - `validate_every`, `patience`, `target`, `checkpoint_every`: as those of [`metaopt.meta_train`][].
     - `evaluation`: the comparison at the end.
     """
 
@@ -76,10 +77,20 @@ class Run:
     validation: AbstractTaskFamily | Mixture | None = None
     validation_tasks: int = 32
     validation_steps: int | None = None
+    validate_every: int | None = None
+    patience: int | None = None
+    target: float | None = None
+    checkpoint_every: int | None = None
     evaluation: Evaluation | None = None
 
     def __post_init__(self) -> None:
-        check_counts(steps=self.steps, validation_tasks=self.validation_tasks, validation_steps=self.validation_steps)
+        names = ("steps", "validation_tasks", "validation_steps", "validate_every", "patience", "checkpoint_every")
+        check_counts(**{name: getattr(self, name) for name in names})
+        REAL.check(target=self.target)
+        if self.validation is None:
+            for name in ("validate_every", "patience", "target"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"`{name}` is about validations. Give `validation`, the tasks to validate on.")
 
 
 def names() -> list[str]:

@@ -98,6 +98,16 @@ def test_a_longer_run_can_be_resumed_but_not_another_one(tmp_path):
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
+def test_a_run_stops_where_its_spec_says(tmp_path):
+    spec = small(steps=40, validate_every=2, target=1e9, checkpoint_every=2)
+    run(spec, tmp_path / "run")
+    assert len(metaopt.meta.read_history(tmp_path / "run" / "checkpoint.metaopt").values) < 4
+    # How far it goes may change.
+    run(spec | {"target": -1.0, "patience": 3, "steps": 8}, tmp_path / "run", resume=True)
+    history = metaopt.meta.read_history(tmp_path / "run" / "checkpoint.metaopt")
+    assert len(history.values) == 8 and [step for step, _ in history.validations] == [0, 2, 4, 6, 8]
+
+
 def test_results_are_never_overwritten(tmp_path):
     (tmp_path / "something").write_text("mine")
     with pytest.raises(FileExistsError, match="is not empty, and results are never overwritten"):
@@ -171,12 +181,14 @@ def test_a_folder_of_something_else_cannot_be_resumed(tmp_path):
     ("changes", "text"),
     [
         (dict(estimator={"name": "pes", "truncation": 11}), "[Tt]runcation.*11"),
+        (dict(validate_every=0), "`validate_every`"),
+        (dict(patience=2, validation=None), "Give `validation`"),
         (dict(learner={"algorithm": {"name": "skip_non_finite", "inner": "sgd"}, "initial": 1.0}, seed="x"), "seed: "),
     ],
 )
 def test_errors_come_before_the_folder(changes, text, tmp_path):
     with pytest.raises(SpecError, match=text):
-        run(small(**changes), tmp_path / "run")
+        run({key: x for key, x in small(**changes).items() if x is not None}, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
