@@ -114,3 +114,12 @@ def demo(session: nox.Session) -> None:
     """Meta-train a small learned optimizer on handwritten digits and compare it with tuned ones."""
     session.install("-e", ".[all]")
     session.run("python", "-m", "metaopt", "run", "quickstart", *session.posargs, env=COMPILED)
+
+
+@nox.session
+def gallery(session: nox.Session) -> None:
+    """Make the figures of the gallery again, or some: `nox -s gallery -- front_two`."""
+    session.install("-e", ".[all,docs]")
+    names = session.posargs or sorted(path.stem for path in Path("docs", "gallery").glob("[a-z]*.py"))
+    for name in names:
+        session.run("python", f"docs/gallery/{name}.py", env=COMPILED)
