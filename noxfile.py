@@ -136,7 +136,7 @@ def fuzz(session: nox.Session) -> None:
 @nox.session
 def rooms(session: nox.Session) -> None:
     """Draw the rooms of the package anew from its imports."""
-    session.run("python", "-m", "docs.development.rooms")
+    session.run("python", str(Path("docs", "development", "rooms.py")), env={"PYTHONPATH": "."})
 
 
 @nox.session

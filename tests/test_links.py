@@ -19,6 +19,7 @@ _LINK = re.compile(r"\]\(<?([^()\s<>]*(?:\([^()\s]*\))?[^()\s<>]*)>?(?:\s+[\"'][
 _TARGET = re.compile(r"<(?:a|img|source)\b[^>]*?\b(?:href|src|srcset)=[\"']([^\"']+)[\"']")
 _NAMED = re.compile(r"<[a-z]+\b[^>]*?\b(?:id|name)=[\"']([^\"']+)[\"']|\{[^}\n]*#([\w.-]+)[^}\n]*\}")
 _HEADING = re.compile(r"^#{1,6} +(.*?)(?: +#+)?(?: *\{[^}\n]*\})? *$", re.MULTILINE)
+_NAME = re.compile(r"`(metaopt(?:\.\w+)+)`")
 _PATH = re.compile(r"`((?:metaopt|backends|tests|docs|typings|\.github|\.ci)/[\w./-]*)`")
 
 
@@ -72,6 +73,21 @@ def test_paths_in_code_exist(page: Path) -> None:
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
+@pytest.mark.parametrize("page", DEVELOPMENT, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_names_in_code_exist(page: Path) -> None:
+    names = set(_NAME.findall(page.read_text(encoding="utf-8")))
+    assert [name for name in names if not _is_public(name)] == []
+
+
+def _is_public(name: str) -> bool:
+    """Whether a file, or what a package exports by its `__init__.py`, has this dotted name."""
+    *parents, last = name.split(".")
+    folder = ROOT.joinpath(*parents)
+    exports = folder / "__init__.py"
+    exported = exports.exists() and re.search(rf"\bas {last}\b", exports.read_text(encoding="utf-8"))
+    return bool(exported) or (folder / last).is_dir() or (folder / f"{last}.py").is_file()
+
+
 def test_broken_links_are_found(tmp_path: Path) -> None:
     (tmp_path / "other.md").write_text("# One & *two*\n\n## `code`, again\n\n<a id='given'></a>\n\n# code again\n")
     page = tmp_path / "page.md"
@@ -82,3 +98,8 @@ def test_broken_links_are_found(tmp_path: Path) -> None:
         "[j](nowhere.md) [k](other.md#three) [l](#there) <img src='nowhere.png'>\n"
     )
     assert list(broken(page)) == ["nowhere.md", "other.md#three", "#there", "nowhere.png"]
+
+
+def test_names_that_do_not_exist_are_found() -> None:
+    assert _is_public("metaopt.l2o.MLP") and _is_public("metaopt.registry") and _is_public("metaopt.scf")
+    assert not _is_public("metaopt.l2o.Nothing") and not _is_public("metaopt.nothing.MLP")

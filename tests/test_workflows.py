@@ -61,6 +61,16 @@ def test_every_command_of_a_workflow_is_a_session(path: Path) -> None:
         assert all(command.startswith("nox -s ") for command in commands[1:])
 
 
+def test_fuzzing_looks_at_every_claim_of_its_bench() -> None:
+    claims = set[str]()
+    for path in (ROOT / "metaopt" / "bench" / "faults").glob("*.py"):
+        claims |= set(re.findall(r"\bClaim\(\s*\"(\w+)\"", path.read_text(encoding="utf-8")))
+    tree = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
+    (table,) = [n.value for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "HARMLESS"]
+    assert isinstance(table, ast.Dict)
+    assert {key.value for key in table.keys if isinstance(key, ast.Constant)} == claims != set()
+
+
 @pytest.mark.parametrize("path", FORMS, ids=lambda path: path.name)
 def test_forms_can_be_read(path: Path) -> None:
     yaml = pytest.importorskip("yaml")

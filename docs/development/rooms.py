@@ -1,6 +1,6 @@
 """Draw the rooms of the package and which of them import which, from the imports.
 
-From the root of a clone, `python -m docs.development.rooms` writes `docs/development/rooms.svg`.
+`nox -s rooms` writes `rooms.svg` beside this file, as does `PYTHONPATH=. python docs/development/rooms.py`.
 """
 
 import textwrap
