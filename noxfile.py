@@ -135,7 +135,7 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def rooms(session: nox.Session) -> None:
-    """Draw the rooms of the package anew from its imports."""
+    """Draw the rooms of the package from its imports."""
     session.run("python", str(Path("docs", "development", "rooms.py")), env={"PYTHONPATH": "."})
 
 

@@ -25,7 +25,7 @@ rooms = _script()
 
 
 def test_the_drawing_is_that_of_today() -> None:
-    message = "the imports have changed: draw them anew by `nox -s rooms`"
+    message = "the imports have changed: draw them again with `nox -s rooms`"
     assert rooms.DRAWING.read_text(encoding="utf-8") == rooms.draw(METAOPT), message
 
 
