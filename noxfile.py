@@ -1,5 +1,6 @@
 """Development tasks: `nox -s NAME` does on a laptop what continuous integration does."""
 
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,16 @@ nox.options.sessions = ["lint", "types", "tests"]
 # Compiled programs survive in the user's cache folder, so that a second run is fast. The tests do so by themselves.
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metaopt" / "xla"
 COMPILED = {"JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(CACHE)}
+
+# What `bench faults` finds where nothing is broken, by the claims of its report.
+HARMLESS = {
+    "recovered_share": lambda share: share == 1,
+    "fuzz_undocumented": lambda count: count == 0,
+    "fuzz_peak_mib": lambda mebibytes: mebibytes <= 64,
+    "kills_identical_share": lambda share: share == 1,
+    "leftover_files": lambda count: count == 0,
+    "native_cache_survived_share": lambda share: share == 1,
+}
 
 FAST = ("pytest", "-n", "2", "-m", "not slow and not bench")
 
@@ -107,6 +118,25 @@ def bench(session: nox.Session) -> None:
     """Run benchmarks: `nox -s bench -- NAME --json FILE`. Nothing compiled is reused, since compiling is timed too."""
     session.install("-e", ".[bench,all]")
     session.run("python", "-m", "metaopt", "bench", *(session.posargs or ["--list"]))
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Do to algorithms, files, runs and caches what can go wrong, and fail if anything is not survived."""
+    session.install("-e", ".[bench,all]")
+    found = Path("bench-results", "faults.json")
+    found.parent.mkdir(exist_ok=True)
+    session.run("python", "-m", "metaopt", "bench", "faults", "--json", str(found), *session.posargs)
+    values = {claim["id"]: claim["value"] for claim in json.loads(found.read_text())["claims"]}
+    broken = [name for name, value in values.items() if not HARMLESS[name](value)]
+    if broken:
+        session.error(f"{', '.join(broken)}: see {found}")
+
+
+@nox.session
+def rooms(session: nox.Session) -> None:
+    """Draw the rooms of the package from its imports."""
+    session.run("python", str(Path("docs", "development", "rooms.py")), env={"PYTHONPATH": "."})
 
 
 @nox.session

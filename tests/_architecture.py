@@ -124,7 +124,7 @@ def _at(cls: type) -> str:
     return f"{cls.__module__}.{cls.__name__}"
 
 
-def _imports(package: Package, module: str) -> Iterator[str]:
+def imports(package: Package, module: str) -> Iterator[str]:
     """Absolute names of everything a module imports, at any depth of nesting."""
     for node in ast.walk(package.trees[module]):
         if isinstance(node, ast.Import):
@@ -147,7 +147,7 @@ def layers(package: Package) -> Iterator[str]:
         if source not in package.layers:
             yield f"{module}: the room `{source}` has no layer; give it one in `LAYERS`"
             continue
-        for name in _imports(package, module):
+        for name in imports(package, module):
             if name.split(".")[0] == f"{package.name}_backends":
                 yield f"{module} imports `{name}` by name"
             if name.split(".")[0] != package.name:
@@ -163,7 +163,7 @@ def private_imports(package: Package) -> Iterator[str]:
     for module in package.files:
         if package.room(module) == "_compat":
             continue
-        for name in _imports(package, module):
+        for name in imports(package, module):
             first, *rest = name.split(".")
             private = any(part.startswith("_") and not part.startswith("__") for part in rest)
             if first != package.name and (private or name.startswith("equinox.internal")):

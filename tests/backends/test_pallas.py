@@ -25,7 +25,7 @@ SHAPES = [(300,), (9, 260), (3, 5, 40)]
 
 
 @pytest.mark.parametrize("hidden", fast(HIDDEN, "4x4"))
-@pytest.mark.parametrize("device", ["triton", "mosaic"])
+@pytest.mark.parametrize("device", ["triton", pytest.param("mosaic", marks=pytest.mark.slow)])
 def test_it_is_what_its_definition_says(device: Any, hidden: tuple[int, ...], getkey: Callable[[], Array]) -> None:
     net, context = network(getkey(), *hidden), jr.normal(getkey(), (CONTEXT,))
     tensors = [make(shape, getkey()) for shape in SHAPES]

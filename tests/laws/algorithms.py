@@ -83,7 +83,7 @@ EXAMPLES = {
     "random_weighting",
 }
 # Of these laws are fast that compile much: networks are among them, and combiners.
-_FEW = EXAMPLES - {"mlp", "random_weighting"}
+_FEW = EXAMPLES - {"cosine", "mlp", "random_weighting"}
 FEW = [pytest.param(name, marks=[pytest.mark.slow] * (name not in _FEW)) for name in OPTIONS]
 NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name not in EXAMPLES)) for name in OPTIONS]
 

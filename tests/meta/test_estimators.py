@@ -137,8 +137,16 @@ class MeasuredTask(metaopt.AbstractLossTask):
         return 1.0 + self.factor * self.task.loss(params, key=key)
 
 
-@pytest.mark.parametrize("estimator", [PES(0.01, 5), TruncatedUnroll(5), Unrolled()], ids=lambda e: type(e).__name__)
-@pytest.mark.parametrize("horizon", [ConstantHorizon(12), LogUniformHorizon(5, 12)], ids=lambda h: type(h).__name__)
+@pytest.mark.parametrize(
+    ("estimator", "horizon"),
+    [
+        (PES(0.01, 5), ConstantHorizon(12)),
+        (Unrolled(), LogUniformHorizon(5, 12)),
+        pytest.param(TruncatedUnroll(5), ConstantHorizon(12), marks=pytest.mark.slow),
+        pytest.param(TruncatedUnroll(5), LogUniformHorizon(5, 12), marks=pytest.mark.slow),
+        pytest.param(PES(0.01, 5), LogUniformHorizon(5, 12), marks=pytest.mark.slow),
+    ],
+)
 def test_queries_are_asked_at_every_horizon(estimator, horizon):
     constant = MetaProblem(Measured(0.0), FinalLoss(queries=True), horizon, tasks=3)
     assert np.all(estimates(estimator, constant, 12, burn=0) == 0.0)
@@ -296,9 +304,8 @@ def test_unrolled_with_a_norm_bounds_each_task_and_leaves_diverged_ones_out():
 @pytest.mark.parametrize(
     "estimator",
     [
-        *slow(Unrolled()),
-        PES(0.01, 5),
-        *slow(Unrolled(max_norm=1.0), TruncatedUnroll(5), ES(0.01)),
+        Unrolled(),
+        *slow(PES(0.01, 5), Unrolled(max_norm=1.0), TruncatedUnroll(5), ES(0.01)),
     ],
 )
 def test_tasks_in_batches_give_the_same(estimator):

@@ -24,7 +24,8 @@ PROBLEM = MetaProblem(MIXTURE, MeanLoss(), ConstantHorizon(10), tasks=4)
 LEARNER = metaopt.Learner(LearnableAdam(0.05))
 
 
-@pytest.mark.parametrize("normalize", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("normalize", [True, False])
 def test_the_estimate_is_the_weighted_sum_of_each(normalize, getkey):
     estimator, key = Mixed(PES(0.01, 5), normalize), getkey()
     run = eqx.filter_jit(

@@ -13,7 +13,6 @@ from metaopt.l2o import ALISTA, LISTACP
 from metaopt.meta import train_unfolded
 from metaopt.schedules import Cosine
 from metaopt.tasks import SparseCoding
-from tests._cases import slow
 
 
 FAMILY = SparseCoding(15, 25, density=0.1, signal="residual")
@@ -36,7 +35,8 @@ def _error(rule: Any, steps: int) -> float:
     return float(10 * jnp.log10(jnp.sum(error) / jnp.sum(size)))
 
 
-@pytest.mark.parametrize("rule", [ALISTA(FAMILY.dictionary, 3), *slow(LISTACP(FAMILY.dictionary, 3, tied=True))])
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", [ALISTA(FAMILY.dictionary, 3), LISTACP(FAMILY.dictionary, 3, tied=True)])
 def test_layers_are_trained_one_after_the_other(rule: Any) -> None:
     trained = train_unfolded(rule, FAMILY, outer=OUTER, steps=60, tasks=32, key=jr.key(0), progress=False)
     assert jax.tree.structure(trained) == jax.tree.structure(rule)

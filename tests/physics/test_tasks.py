@@ -104,9 +104,8 @@ BALANCING = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(x, marks=[pytest.mark.slow] * (x != "self_adaptive")) for x in BALANCING]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BALANCING)
 def test_balancing_weighs_and_descends(name: str) -> None:
     task = _line()
     rule = metaopt.build({"name": name, **BALANCING[name]}, physics.AbstractBalancing)

@@ -50,7 +50,7 @@ EDGE = {"learned_accelerator"}
 # One of each kind: an iteration, an extrapolation, a choice, second derivatives, a model, a network and two wrappers.
 _SOME = fast(
     list(OPTIONS),
-    *("roothaan", "cdiis", "switching", "second_order", "surrogate", "learned_accelerator", "damping", "steered"),
+    *("cdiis", "switching", "second_order", "surrogate", "damping"),
 )
 pytestmark = pytest.mark.usefixtures("x64")
 

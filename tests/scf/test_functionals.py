@@ -38,8 +38,8 @@ def test_energies_and_potentials_are_those_of_libxc(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "restricted"),
     [
-        pytest.param("lda,vwn", True, marks=pytest.mark.slow),
-        ("b3lyp", False),
+        ("lda,vwn", True),
+        pytest.param("b3lyp", False, marks=pytest.mark.slow),
         pytest.param("pbe,pbe", True, marks=pytest.mark.slow),
     ],
 )

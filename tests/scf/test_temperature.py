@@ -75,7 +75,8 @@ def test_a_cold_system_is_one_without_temperature() -> None:
     assert plain.entropy == 0 and cold.entropy < 1e-9
 
 
-@pytest.mark.parametrize("spins", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("spins", [1, 2])
 def test_derivatives_of_solutions(spins: int) -> None:
     system = hydrogens(0.0, 1.5, 3.4, 5.0)
     system = system if spins == 1 else system.unrestricted()

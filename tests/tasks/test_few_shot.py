@@ -238,7 +238,7 @@ def test_losses_and_accuracy_by_hand(family: Any, getkey: Any) -> None:
     assert task.loss(params, key=getkey()) == task.loss(params, key=getkey())
 
 
-@pytest.mark.parametrize("normalization", ["batch", "layer"])
+@pytest.mark.parametrize("normalization", ["batch", pytest.param("layer", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "make",
     [lambda n: DenseNetwork((9, 5, 4, 2), "tanh", n), lambda n: ConvolutionalNetwork(3, (5, 4), 2, "tanh", n)],
