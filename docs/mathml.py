@@ -10,10 +10,28 @@ import latex2mathml.converter
 _FORMULA = re.compile(r'<(div|span) class="arithmatex">(?:\\\[|\\\()(.*?)(?:\\\]|\\\))</\1>', re.DOTALL)
 
 
+# What the converter does not know, in words that it knows.
+_SPELLED = {r"\arg": r"\operatorname{arg}", r"\lVert": r"\|", r"\rVert": r"\|", r"\lvert": "|", r"\rvert": "|"}
+_MACRO = re.compile(r"\\[a-zA-Z]+")
+
+
+def to_mathml(formula: str, display: str = "inline") -> str:
+    """A formula as MathML.
+
+    **Raises:**
+
+    - `ValueError`: for a macro that the converter does not know; it would stand on the page as it is.
+    """
+    known = _MACRO.sub(lambda macro: _SPELLED.get(macro[0], macro[0]), formula.strip())
+    converted = latex2mathml.converter.convert(known, display=display).replace(r"\_", "_")
+    left = sorted(set(_MACRO.findall(converted)))
+    if left or "<merror" in converted:
+        raise ValueError(f"The formula {formula!r} has what `docs/mathml.py` cannot show: {', '.join(left)}. Spell it.")
+    return converted
+
+
 def _convert(match: re.Match[str]) -> str:
-    display = "block" if match[1] == "div" else "inline"
-    formula = latex2mathml.converter.convert(html.unescape(match[2]).strip(), display=display)
-    return formula.replace(r"\_", "_")
+    return to_mathml(html.unescape(match[2]), "block" if match[1] == "div" else "inline")
 
 
 def on_page_content(content: str, **_: Any) -> str:
