@@ -12,8 +12,8 @@ from ._network import Network
 
 T = TypeVar("T")
 
-# Added to mean squares before features are divided by their roots.
 EPSILON = 1e-5
+"""Added to mean squares before features are divided by their roots."""
 
 
 class Feature(NamedTuple):

@@ -197,3 +197,4 @@ BENCHMARKS: dict[str, Benchmark] = {
         "what importing metaopt costs beside JAX, Equinox and Optax", "metaopt.bench.platforms._import_cost:run", 0.5
     ),
 }
+"""All benchmarks, by name."""

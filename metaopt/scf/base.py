@@ -16,6 +16,7 @@ from ..backend import AbstractPartialBackend
 S = TypeVar("S")
 
 Matrices = Float[Array, "spin n n"]
+"""One matrix for each spin, in the basis of a system."""
 
 
 class AbstractInteraction(eqx.Module):
