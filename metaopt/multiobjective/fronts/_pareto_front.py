@@ -182,16 +182,8 @@ def pareto_front(
     )
     m = functions.objective_count
     reference = reference_point(reference, m, flat.dtype)
-    known = None
-    if ideal is not None and nadir is not None:
-        low, high = reference_point(ideal, m, flat.dtype), reference_point(nadir, m, flat.dtype)
-        known = low, high - low
-    if weights is None:
-        weights = preferences(m, num_solutions, key=first).astype(flat.dtype)
-    if weights.shape != (num_solutions, m):
-        raise ValueError(
-            f"`weights` must have shape {(num_solutions, m)}, a row for each solution, but {weights.shape} was given."
-        )
+    known = _known_units(ideal, nadir, m, flat.dtype)
+    weights = _preferences(weights, num_solutions, m, flat.dtype, key=first)
     drawn = jax.vmap(lambda k: ravel_pytree(trainable(draw(k)))[0])(starts)
     points = functions.clip((drawn - lower[None]) / (upper - lower)[None])
     points, units = descend(functions, points, weights, steps=steps, rate=rate, keys=walks[: steps + 1])
@@ -212,6 +204,28 @@ def pareto_front(
     )
     front = _report(found, functions, decode)
     return front.result.error_if(front, front.result != FRONT_RESULTS.found) if throw else front
+
+
+def _known_units(
+    ideal: Any, nadir: Any, m: int, dtype: jnp.dtype
+) -> tuple[Float[Array, " m"], Float[Array, " m"]] | None:
+    """The least values on the front and its extents, if they were given."""
+    if ideal is None or nadir is None:
+        return None
+    low, high = reference_point(ideal, m, dtype), reference_point(nadir, m, dtype)
+    return low, high - low
+
+
+def _preferences(
+    weights: Float[Array, "n m"] | None, num_solutions: int, m: int, dtype: jnp.dtype, *, key: PRNGKeyArray
+) -> Float[Array, "n m"]:
+    if weights is None:
+        weights = preferences(m, num_solutions, key=key).astype(dtype)
+    if weights.shape != (num_solutions, m):
+        raise ValueError(
+            f"`weights` must have shape {(num_solutions, m)}, a row for each solution, but {weights.shape} was given."
+        )
+    return weights
 
 
 def _report(found: Found, functions: Functions, decode: Callable[[Float[Array, " d"]], PyTree]) -> Front:
