@@ -24,16 +24,12 @@ from .base import (
     Evaluate as Evaluate,
     Points as Points,
 )
-from .conditions._terms import (
-    Data as Data,
-    Dirichlet as Dirichlet,
-    Initial as Initial,
-    Interior as Interior,
-    Neumann as Neumann,
-    Normalization as Normalization,
-    PeriodicTerm as PeriodicTerm,
-    Robin as Robin,
-)
+from .conditions._boundary import Dirichlet as Dirichlet, Neumann as Neumann, Robin as Robin
+from .conditions._data import Data as Data
+from .conditions._initial import Initial as Initial
+from .conditions._interior import Interior as Interior
+from .conditions._normalization import Normalization as Normalization
+from .conditions._periodic import PeriodicTerm as PeriodicTerm
 from .domains._composed import Difference as Difference, SpaceTime as SpaceTime, Union as Union
 from .domains._domains import (
     Box as Box,

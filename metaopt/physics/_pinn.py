@@ -17,7 +17,9 @@ from .._core.arrays._numbers import NONNEGATIVE, check_counts, number
 from ._functions import as_function
 from ._objective import Objective
 from .base import AbstractDomain, AbstractField, AbstractResidual, AbstractSampler, AbstractTerm, Points
-from .conditions._terms import Dirichlet, Interior, Normalization
+from .conditions._boundary import Dirichlet
+from .conditions._interior import Interior
+from .conditions._normalization import Normalization
 from .domains._domains import Box
 from .equations._steady import Poisson
 from .fields._fields import Perceptron

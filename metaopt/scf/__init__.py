@@ -34,6 +34,7 @@ from .learned._learned_accelerator import LearnedAccelerator as LearnedAccelerat
 from .learned._learned_guess import LearnedGuess as LearnedGuess
 from .learned._learned_response import LearnedResponse as LearnedResponse
 from .learned._steered import Steered as Steered
+from .systems._checks import check_pairing as check_pairing
 from .systems._density_functionals import B3LYP as B3LYP, LDA as LDA, PBE as PBE, Grid as Grid
 from .systems._geometry import Geometry as Geometry
 from .systems._interactions import (
@@ -43,7 +44,7 @@ from .systems._interactions import (
 )
 from .systems._operator import Operator as Operator
 from .systems._padding import pad as pad
-from .systems._system import System as System, check_pairing as check_pairing, stack as stack
+from .systems._system import System as System, stack as stack
 from .systems._tasks import (
     Accelerated as Accelerated,
     Seen as Seen,

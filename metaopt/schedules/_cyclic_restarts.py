@@ -13,6 +13,7 @@ from ._common import count, half_cosine, scaled
 
 P = TypeVar("P")
 
+# In steps: twice as many overflow 32 bits.
 _LONGEST = 2**30
 
 

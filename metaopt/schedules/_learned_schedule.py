@@ -18,6 +18,7 @@ P = TypeVar("P")
 
 _DECAYS = (0.9, 0.99)
 _TIMES = (0.05, 0.2, 0.5, 0.8)
+# The time, marks along it, averages of the loss, the difference of two of them, and the norm.
 _FEATURES = 1 + len(_TIMES) + len(_DECAYS) + 2
 
 

@@ -27,6 +27,8 @@ from ..._core.arrays._trees import (
 
 P = TypeVar("P")
 
+# A streak of s failures is followed by a pause of 2^(s - 1) - 1 steps, here at most 524,287. From 32 on it would
+# overflow 32 bits.
 _LONGEST_STREAK = 20
 
 

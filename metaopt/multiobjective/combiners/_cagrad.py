@@ -16,6 +16,7 @@ from ._gramian import normalized
 
 # Below this share of the norm of all gradients, a combination counts as zero.
 _STATIONARY = 1e-4
+# The root lies between 1 and 1e10. Halving the logarithm leaves single precision after 28 halvings, 2e-14 after 50.
 _ITERATIONS = 50
 
 

@@ -17,6 +17,7 @@ from ._hypervolume import reference_point
 from ._nondominated import nondominated
 from ._population import Found, Functions, ascend, descend, restore, scale
 from ._problem import Problem
+from ._stated import flat_bounds, functions_of, listed, uniform
 
 
 class FRONT_RESULTS(eqx.Enumeration):
@@ -150,7 +151,7 @@ def pareto_front(
     if isinstance(objectives, Problem):
         problem = objectives
         objectives, bounds = problem.objectives, (problem.lower, problem.upper)
-        constraints = (problem.constraints, *_listed(constraints))
+        constraints = (problem.constraints, *listed(constraints))
         ideal, nadir = (problem.ideal, problem.nadir) if ideal is None else (ideal, nadir)
     if bounds is None and start is None:
         raise ValueError("Members start within `bounds`, or where `start` draws them, but neither was given.")
@@ -159,17 +160,17 @@ def pareto_front(
     keys = jr.split(key, num_solutions + 2 * (steps + 1 + ascents) + 1)
     first, starts = keys[0], keys[1 : 1 + num_solutions]
     walks = keys[1 + num_solutions :].reshape(steps + 1 + ascents, 2)
-    draw = _uniform(bounds) if start is None and bounds is not None else start
+    draw = uniform(bounds) if start is None and bounds is not None else start
     assert draw is not None
     example = draw(first)
     flat, unravel = ravel_pytree(trainable(example))
-    lower, upper = _flat_bounds(bounds, flat)
+    lower, upper = flat_bounds(bounds, flat)
 
     def decode(x: Float[Array, " d"]) -> PyTree:
         tree = eqx.combine(unravel(lower + x * (upper - lower)), example)
         return tree if bijector is None else bijector(tree)
 
-    functions = _functions(
+    functions = functions_of(
         (objectives, constraints, equalities),
         decode,
         flat,
@@ -181,16 +182,8 @@ def pareto_front(
     )
     m = functions.objective_count
     reference = reference_point(reference, m, flat.dtype)
-    known = None
-    if ideal is not None and nadir is not None:
-        low, high = reference_point(ideal, m, flat.dtype), reference_point(nadir, m, flat.dtype)
-        known = low, high - low
-    if weights is None:
-        weights = preferences(m, num_solutions, key=first).astype(flat.dtype)
-    if weights.shape != (num_solutions, m):
-        raise ValueError(
-            f"`weights` must have shape {(num_solutions, m)}, a row for each solution, but {weights.shape} was given."
-        )
+    known = _known_units(ideal, nadir, m, flat.dtype)
+    weights = _preferences(weights, num_solutions, m, flat.dtype, key=first)
     drawn = jax.vmap(lambda k: ravel_pytree(trainable(draw(k)))[0])(starts)
     points = functions.clip((drawn - lower[None]) / (upper - lower)[None])
     points, units = descend(functions, points, weights, steps=steps, rate=rate, keys=walks[: steps + 1])
@@ -213,50 +206,26 @@ def pareto_front(
     return front.result.error_if(front, front.result != FRONT_RESULTS.found) if throw else front
 
 
-def _functions(
-    given: tuple[Any, Any, Any],
-    decode: Callable[[Float[Array, " d"]], PyTree],
-    flat: Float[Array, " d"],
-    *,
-    bounded: bool,
-    tolerance: float,
-    stochastic: bool,
-    perturbation: float | None,
-    samples: int,
-) -> Functions:
-    """Objectives, inequalities and equalities as functions of a point and a key."""
+def _known_units(
+    ideal: Any, nadir: Any, m: int, dtype: jnp.dtype
+) -> tuple[Float[Array, " m"], Float[Array, " m"]] | None:
+    """The least values on the front and its extents, if they were given."""
+    if ideal is None or nadir is None:
+        return None
+    low, high = reference_point(ideal, m, dtype), reference_point(nadir, m, dtype)
+    return low, high - low
 
-    def joined(functions: Any, name: str) -> tuple[Callable[..., Any], int]:
-        listed = _listed(functions)
 
-        def call(x: Float[Array, " d"], key: PRNGKeyArray) -> Float[Array, " m"]:
-            params = decode(x)
-            outputs = [_vector(f(params, key) if stochastic else f(params), name, flat.dtype) for f in listed]
-            return jnp.concatenate(outputs) if outputs else jnp.zeros(0, flat.dtype)
-
-        count = jax.eval_shape(call, flat, jr.key(0)).shape[0]
-        return call if perturbation is None else _perturbed(call, perturbation, samples), count
-
-    names = "objectives", "constraints", "equalities"
-    (objectives, m), (inequalities, inequality_count), (equal, equality_count) = (
-        joined(*pair) for pair in zip(given, names, strict=True)
-    )
-    if m < 2:
+def _preferences(
+    weights: Float[Array, "n m"] | None, num_solutions: int, m: int, dtype: jnp.dtype, *, key: PRNGKeyArray
+) -> Float[Array, "n m"]:
+    if weights is None:
+        weights = preferences(m, num_solutions, key=key).astype(dtype)
+    if weights.shape != (num_solutions, m):
         raise ValueError(
-            f"A front needs at least two objectives, but {m} was given. Minimize one objective with `metaopt.minimize`."
+            f"`weights` must have shape {(num_solutions, m)}, a row for each solution, but {weights.shape} was given."
         )
-    if equality_count > flat.size:
-        raise ValueError(
-            f"There are {equality_count} equalities, but only {flat.size} variables to meet them with. Leave out those "
-            "that follow from others, or state them as inequalities."
-        )
-
-    def constraints(x: Float[Array, " d"], key: PRNGKeyArray) -> Float[Array, " c"]:
-        h = equal(x, key)
-        return jnp.concatenate([inequalities(x, key), h - tolerance, -h - tolerance])
-
-    count = inequality_count + 2 * equality_count
-    return Functions(objectives, constraints, bounded, m, count, equality_count, tolerance, stochastic)
+    return weights
 
 
 def _report(found: Found, functions: Functions, decode: Callable[[Float[Array, " d"]], PyTree]) -> Front:
@@ -274,55 +243,3 @@ def _report(found: Found, functions: Functions, decode: Callable[[Float[Array, "
         hypervolume=found.volume,
         result=result,
     )
-
-
-def _listed(functions: Any) -> list[Callable[..., Any]]:
-    return [functions] if callable(functions) else list(functions)
-
-
-def _vector(output: Any, name: str, dtype: Any) -> Float[Array, " k"]:
-    if not eqx.is_array(output) or output.ndim > 1 or not jnp.issubdtype(output.dtype, jnp.floating):
-        array = eqx.is_array(output)
-        shape = f"an array of shape {output.shape} and dtype {output.dtype}" if array else ""
-        given = shape or f"a `{type(output).__name__}`"
-        raise ValueError(
-            f"`{name}` must return a floating-point number or a vector of them for one set of parameters, but {given} "
-            "was returned."
-        )
-    return jnp.atleast_1d(output).astype(dtype)
-
-
-def _uniform(bounds: tuple[PyTree, PyTree]) -> Callable[[PRNGKeyArray], PyTree]:
-    low, unravel = ravel_pytree(bounds[0])
-    high = ravel_pytree(bounds[1])[0]
-    return lambda key: unravel(jr.uniform(key, low.shape, low.dtype, low, high))
-
-
-def _flat_bounds(
-    bounds: tuple[PyTree, PyTree] | None, flat: Float[Array, " d"]
-) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
-    if bounds is None:
-        return jnp.zeros_like(flat), jnp.ones_like(flat)
-    lower, upper = (ravel_pytree(trainable(bound))[0].astype(flat.dtype) for bound in bounds)
-    if lower.shape != flat.shape or upper.shape != flat.shape:
-        raise ValueError(
-            f"`bounds` must be two trees like the parameters, with {flat.size} numbers, but they have {lower.size} and "
-            f"{upper.size}."
-        )
-    return lower, upper
-
-
-def _perturbed(function: Callable[..., Any], deviation: float, samples: int) -> Callable[..., Any]:
-    """The same values, with derivatives estimated from antithetic pairs of perturbed ones."""
-
-    def call(x: Float[Array, " d"], key: PRNGKeyArray) -> Float[Array, " m"]:
-        value = function(x, key)
-        if value.shape[0] == 0:
-            return value
-        fixed = jax.lax.stop_gradient(x)
-        directions = jr.normal(key, (samples, x.shape[0]), x.dtype)
-        up, down = (jax.vmap(lambda e, s=s: function(fixed + s * deviation * e, key))(directions) for s in (1, -1))
-        jacobian = (up - down).T @ directions / (2 * deviation * samples)
-        return jax.lax.stop_gradient(value) + jax.lax.stop_gradient(jacobian) @ (x - fixed)
-
-    return call

@@ -21,6 +21,8 @@ from ._nondominated import dominance, nondominated
 _MARGIN = 0.5
 # The scale of the objectives and the multipliers are brought up to date after so many steps.
 _CHUNK = 10
+# For objectives in units of the front and constraints in units of their own. The bench of fronts measures it on
+# constrained problems; there is no record of other values.
 _PENALTY = 10.0
 
 Points = Float[Array, "n d"]

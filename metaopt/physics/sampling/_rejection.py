@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from ..base import AbstractDomain, AbstractSampler
 
 
+# Candidates for each point that is wanted: on average enough where an eighth of them is accepted.
 OVERSAMPLING = 8
 
 

@@ -21,6 +21,8 @@ Method = Literal["dense", "matrix_free"]
 # With at most so many halvings the direction with the small damping is good.
 _SHORT = 7
 # From this fraction of the largest loss on the small damping falls with the loss, and how far.
+# On Poisson's equation (seeds 0, 10, 11) errors end at 3e-7 to 1e-6 with this, and at 1e-6 to 4e-6 with a constant
+# damping. Where it falls from the beginning, Helmholtz' equation ends at 1e-3 to 4e-3.
 _LATE = 1e-8
 _LEAST = 1e-5
 

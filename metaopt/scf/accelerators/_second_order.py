@@ -13,7 +13,9 @@ from ..systems._orbitals import counts_of, dagger, rotated, separated
 from ._lanczos import curvature, lanczos, scaling, trusted
 
 
-# Steps that lower the energy by less than this of what the model says are too long.
+# Steps that lower the energy by less than the first of these, of what the model says, are too long. After those that
+# lower it by more than the second, steps may be longer. These are the thresholds of Nocedal and Wright, Numerical
+# Optimization, algorithm 4.1.
 _POOR, _GOOD = 0.25, 0.75
 # Energies are known to so many digits.
 _NOISE = 1e-13

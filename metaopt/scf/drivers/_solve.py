@@ -14,9 +14,10 @@ from ..._core.arrays._trees import all_finite, select
 from ..accelerators._switching import Switching
 from ..base import AbstractGuess, Matrices, Signal, hidden_builds
 from ..guesses._guess import initial
+from ..systems._checks import DEPENDENT, require_double
 from ..systems._operator import Operator, loewdin
 from ..systems._orbitals import commutator, dagger, mixing_entropy, occupied, semicanonical
-from ..systems._system import DEPENDENT, System, require_double
+from ..systems._system import System
 from ._implicit import attached, attached_warm
 from ._results import RESULTS, Solution
 

@@ -13,9 +13,10 @@ from ..._core.arrays._numbers import check_counts
 from ..accelerators._lanczos import curvature, lanczos, scaling
 from ..accelerators._second_order import SecondOrder
 from ..base import Matrices
+from ..systems._checks import require_double
 from ..systems._operator import loewdin
 from ..systems._orbitals import between, fill, rotated, semicanonical
-from ..systems._system import System, require_double
+from ..systems._system import System
 from ._results import RESULTS, Solution
 from ._solve import solve
 

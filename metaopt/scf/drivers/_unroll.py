@@ -11,8 +11,9 @@ from ..._core import AbstractAlgorithm
 from ..._core.arrays._numbers import check_counts
 from ..base import AbstractGuess, hidden_builds
 from ..guesses._guess import initial
+from ..systems._checks import require_double
 from ..systems._operator import loewdin
-from ..systems._system import System, require_double
+from ..systems._system import System
 from ._results import Solution
 from ._solve import look, signal
 

@@ -11,10 +11,11 @@ from ..accelerators._history import History, check_history, combined, empty
 from ..base import AbstractGuess, Matrices
 from ..drivers._results import Solution
 from ..learned._learned_guess import described
+from ..systems._checks import require_double
 from ..systems._geometry import centered, fitting_turn, turning
 from ..systems._operator import loewdin
 from ..systems._orbitals import semicanonical
-from ..systems._system import System, require_double
+from ..systems._system import System
 from ._grassmann import coordinates, exponential, logarithm, span
 
 

@@ -14,9 +14,10 @@ from ..._core.arrays._numbers import check_counts, number
 from ..base import AbstractGuess, Matrices
 from ..drivers._results import Solution
 from ..guesses._guess import initial, natural
+from ..systems._checks import require_double
 from ..systems._geometry import Geometry, centered, fitting_turn, symmetries, turning
 from ..systems._operator import loewdin
-from ..systems._system import System, require_double
+from ..systems._system import System
 
 
 # In units of how far coordinates stray among the examples, and of the variance.

@@ -12,10 +12,11 @@ from ..accelerators._history import History, check_history, combined, empty, pro
 from ..base import AbstractAccelerator, Matrices, Signal
 from ..drivers._results import Solution
 from ..guesses._grassmann import coordinates, nearest_orbitals, span
+from ..systems._checks import require_double
 from ..systems._geometry import centered, fitting_turn, turning
 from ..systems._operator import loewdin
 from ..systems._orbitals import semicanonical, separated
-from ..systems._system import System, require_double
+from ..systems._system import System
 from ._learned_guess import described
 
 

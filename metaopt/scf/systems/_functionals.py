@@ -13,6 +13,7 @@ Field = Float[Array, " points"]
 
 # Where there is less than this, there is nothing.
 SPARSE = 1e-12
+# f''(0) of f(z) = ((1 + z)^(4/3) + (1 - z)^(4/3) - 2) / (2^(4/3) - 2), which interpolates between spin polarizations.
 _F2 = 4 / (9 * (2 ** (1 / 3) - 1))
 _THIRD = 1 / 3
 

@@ -14,14 +14,11 @@ from jaxtyping import Array, Float
 from ..._core.arrays._numbers import POSITIVE, number
 from ...backend import find, unusable
 from ..base import AbstractFunctional, AbstractIntegrals, AbstractInteraction, Matrices
+from ._checks import check_overlap, check_pairing, count_electrons, require_double
 from ._density_functionals import Grid
 from ._geometry import Geometry
 from ._interactions import check_size, interaction, unpacked
 from ._orbitals import occupy, smear, symmetric
-
-
-# Below this smallest eigenvalue of the overlap, orthonormal functions lose half of the digits.
-DEPENDENT = 1e-8
 
 
 class System(eqx.Module):
@@ -372,21 +369,6 @@ def stack(systems: Sequence[System]) -> System:
     return jtu.tree_map(lambda *leaves: jnp.stack(leaves), *systems)
 
 
-def require_double() -> None:
-    """Refuse single precision.
-
-    **Raises:**
-
-    - `ValueError`: with advice.
-    """
-    if not jax.config.read("jax_enable_x64"):
-        raise ValueError(
-            "`metaopt.scf` needs double precision: energies are wanted to 1e-9 of themselves. Call "
-            '`jax.config.update("jax_enable_x64", True)` at the start of the program, or work inside of '
-            "`with jax.enable_x64(True):`."
-        )
-
-
 def _provider() -> Any:
     reason = unusable("pyscf")
     if reason is not None:
@@ -398,49 +380,3 @@ def _provider() -> Any:
     if not isinstance(provider, AbstractIntegrals):
         raise TypeError(f"The backend `pyscf`, {type(provider)}, computes no integrals.")
     return provider
-
-
-def check_overlap(overlap: Float[np.ndarray, "n n"]) -> None:
-    """Refuse a linearly dependent basis.
-
-    **Raises:**
-
-    - `ValueError`: with the smallest eigenvalue.
-    """
-    smallest = float(np.linalg.eigvalsh(overlap)[0]) if overlap.size else 0.0
-    if smallest < DEPENDENT:
-        raise ValueError(
-            f"The basis is linearly dependent: the smallest eigenvalue of the overlap is {smallest:.2g}, and at least "
-            f"{DEPENDENT:g} was wanted. Use a basis with fewer diffuse functions, or move atoms apart."
-        )
-
-
-def count_electrons(electrons: int | tuple[int, int], functions: int) -> tuple[int, int]:
-    """The numbers of electrons of each spin.
-
-    **Raises:**
-
-    - `ValueError`: if there are fewer than none, none at all, or more than there is room for.
-    """
-    up, down = electrons if isinstance(electrons, tuple) else ((electrons + 1) // 2, electrons // 2)
-    if min(up, down) < 0 or up + down == 0:
-        raise ValueError(f"There must be electrons of some spin, and not fewer than none, but {up, down} was given.")
-    if max(up, down) > functions:
-        raise ValueError(f"{functions} functions have no room for {up} and {down} electrons of each spin.")
-    return up, down
-
-
-def check_pairing(electrons: tuple[int, int], restricted: bool) -> None:
-    """Refuse unpaired electrons in a restricted calculation.
-
-    **Raises:**
-
-    - `ValueError`: with the numbers.
-    """
-    up, down = electrons
-    if restricted and up != down:
-        odd = f"an odd number of electrons, {up + down}" if (up + down) % 2 else f"{abs(up - down)} unpaired electrons"
-        raise ValueError(
-            f"A restricted calculation pairs all electrons, but there is {odd} ({up} up, {down} down). Use "
-            "`restricted=False`, or another charge or spin."
-        )

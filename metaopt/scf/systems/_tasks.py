@@ -12,8 +12,9 @@ from ..._core import AbstractAlgorithm, AbstractTask, AbstractTaskFamily
 from ..base import AbstractGuess, Matrices, Signal
 from ..drivers._solve import look, signal
 from ..guesses._guess import initial
+from ._checks import require_double
 from ._operator import loewdin
-from ._system import System, require_double
+from ._system import System
 
 
 class Seen(eqx.Module):
