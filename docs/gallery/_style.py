@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from cycler import cycler
 
 
 matplotlib.use("agg")
@@ -19,7 +20,7 @@ plt.rcParams.update(
     {
         "axes.edgecolor": GRAY,
         "axes.labelcolor": GRAY,
-        "axes.prop_cycle": matplotlib.cycler(color=COLORS),
+        "axes.prop_cycle": cycler(color=COLORS),
         "axes.spines.right": False,
         "axes.spines.top": False,
         "axes.titlecolor": GRAY,

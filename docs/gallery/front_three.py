@@ -15,7 +15,8 @@ angle, height = np.meshgrid(np.linspace(0, np.pi / 2, 12), np.linspace(0, np.pi 
 sphere = np.cos(height) * np.cos(angle), np.cos(height) * np.sin(angle), np.sin(height)
 plot.plot_wireframe(*sphere, color=GRAY, lw=0.4)
 plot.scatter(*np.asarray(front.values).T, color=BLUE, s=14, depthshade=False)
-for axis, name in zip((plot.xaxis, plot.yaxis, plot.zaxis), ("first", "second", "third"), strict=True):
+for name, coordinate in zip(("first", "second", "third"), "xyz", strict=True):
+    axis = getattr(plot, f"{coordinate}axis")
     axis.set_pane_color((0, 0, 0, 0))
     axis.line.set_color(GRAY)
     axis.set_label_text(f"{name} objective")

@@ -43,10 +43,10 @@ def median(algorithm, split, key):
     return [jnp.median(x, 0) for x in runs]
 
 
-cosines = [Cosine(metaopt.from_optax(optax.adam, learning_rate=rate)) for rate in np.geomspace(1e-3, 0.3, 12)]
-best = min(cosines, key=lambda rule: median(rule, "train", jr.key(3))[0][-1])
+rates = np.geomspace(1e-3, 0.3, 12)
+cosines = {rate: Cosine(metaopt.from_optax(optax.adam, learning_rate=rate)) for rate in rates}
+first, best = min(cosines.items(), key=lambda pair: median(pair[1], "train", jr.key(3))[0][-1])
 figure, plots = axes(2, height=3.2)
-first = best.inner.hyperparameters["learning_rate"]
 fall = first * 0.5 * (1 + jnp.cos(jnp.pi * jnp.arange(STEPS) / STEPS))
 for name, rule in {"policy": environment.policy(result.actor), "cosine, best of 12": best}.items():
     loss, factor = median(rule, "held_out", jr.key(5))

@@ -30,6 +30,7 @@ def megabytes(algorithm, devices):
     scalar = jax.ShapeDtypeStruct((), jnp.float32)
     step = jax.jit(lambda s, p, g, v: rule.step(s, p, g, value=v), donate_argnums=(0, 1))
     used = step.lower(state, params, params, scalar).compile().memory_analysis()
+    assert used is not None
     return (used.argument_size_in_bytes + used.temp_size_in_bytes) / 2**20
 
 

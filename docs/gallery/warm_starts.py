@@ -32,7 +32,7 @@ def steps(start, angle):
 
 
 cold = jnp.zeros(12)
-before, memory = cold, WarmStart(cold, features=1, scales=0.5, predictor=GaussianProcess())
+solution, before, memory = cold, cold, WarmStart(cold, features=1, scales=0.5, predictor=GaussianProcess())
 taken = {"cold start": [], "solution before": [], "memory of all before": []}
 # Back and forth: what was seen is seen again.
 for angle in 1.5 + jnp.sin(jnp.linspace(0.0, 9.0, PROBLEMS)):
