@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from tests._architecture import RULES, Package, abstract_or_final, layers, no_overrides, one_per_file, reexports
+from tests._architecture import (
+    MOST_FILES,
+    RULES,
+    Package,
+    abstract_or_final,
+    layers,
+    no_overrides,
+    one_per_file,
+    reexports,
+)
 
 
 ROOT = Path(__file__).parent.parent
@@ -178,6 +187,11 @@ def test_broken_text_is_found(case: tuple[str, str, str, str], monkeypatch: pyte
     found = _violations(_plant(monkeypatch, tmp_path, {path: text}))
     assert len(found) == 1
     assert found[0].startswith(f"{rule}: ") and wanted in found[0]
+
+
+def test_folders_of_tests_are_small_too() -> None:
+    folders = {path.parent for path in (ROOT / "tests").rglob("test_*.py")}
+    assert [str(each) for each in folders if len(list(each.glob("test_*.py"))) > MOST_FILES] == []
 
 
 def test_a_full_folder_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

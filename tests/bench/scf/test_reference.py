@@ -11,7 +11,7 @@ from metaopt.bench.scf import _molecules, _reference
 from metaopt.bench.scf._molecules import MOLECULES, lowest_known
 
 
-REFERENCE = Path(__file__).parents[2].parent / "shared" / "data" / "scf" / "reference.json"
+REFERENCE = Path(__file__).parents[3].parent / "shared" / "data" / "scf" / "reference.json"
 
 
 def _distances(atoms: list[tuple[str, list[float]]]) -> np.ndarray:
