@@ -83,6 +83,7 @@ def condensed(data: Mapping[str, Any], date: str) -> dict[str, Any]:
                 "id": claim.id,
                 "claim": claim.id.replace("_", " "),
                 "note": "; ".join(filter(None, notes)),
+                "value": claim.value,
                 "figure": f"**{claim.value:.4g}**",
                 "interval": "",
                 "rival": terms["rival"],

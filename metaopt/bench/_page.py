@@ -33,24 +33,30 @@ python -m metaopt bench --list                # all benchmarks: what they need, 
 python -m metaopt bench NAME --json FILE      # a table, and a report for machines
 ```
 
-Keep the machine otherwise idle. Values are measured in the run, never constants. Other libraries run in an environment
-of their own, alternately with this one. Tuned baselines have at least nine learning rates each, on tasks that are used for
-nothing else unless the section says otherwise.
+Keep the machine otherwise idle. Values are measured in the run, never constants. Other libraries run in an
+environment of their own, alternately with this one; if one cannot be installed, its claim is absent and a note says
+why. Tuned baselines have at least nine learning rates each, most of them a dozen or more, from the same starts and on
+the same batches, on tasks that are used for nothing else unless the section says otherwise.
 
 ## How to read a row
 
 - A ratio above one means that this library is better; claims that bound an error or a count say so.
-- The budget is what both sides may spend, and have spent before. The [`Rival`][metaopt.bench.Rival] is the strongest that was
-  run. A [`Claim`][metaopt.bench.Claim] against a rival with another [`Budget`][metaopt.bench.Budget] says why.
-- **† and a number** behind a commit: so many files of the library that the benchmark runs do something else since then.
-  **‡**: only the benchmark itself was changed.
-- Status: `met`, `missed` (the target, or the rival, was not reached), `withdrawn`, or nothing where no target was recorded.
-- Machine A: two cores of an AMD EPYC with AVX2 (no AVX-512), 24 GiB, Linux, Python 3.11, jax 0.10.2, CPU only. Machine B: one
-  NVIDIA H200, 16 cores, Python 3.12, jax 0.11.2. Machine C: 16 cores beside one NVIDIA H100, jax 0.11.2, used as CPUs only.
-- "Best Adam" is the best of at least 17 rates. What was tried, and lessons, are in the lab notes that each section links to.
+- The budget is what both sides may spend, and have spent before. The [`Rival`][metaopt.bench.Rival] is the strongest
+  that was run. A [`Claim`][metaopt.bench.Claim] against a rival with another [`Budget`][metaopt.bench.Budget] says
+  why.
+- **† and a number** behind a commit: so many files of the library that the benchmark runs do something else since
+  then (comments and docstrings apart). **‡**: only the benchmark itself was changed.
+- Status: `met`, `missed` (the target, or the rival, was not reached), `withdrawn`, or nothing where no target was
+  recorded.
+- Machine A: two cores of an AMD EPYC with AVX2 (no AVX-512), 24 GiB, Linux, Python 3.11, jax 0.10.2, CPU only.
+  Machine B: one NVIDIA H200, 16 cores, Python 3.12, jax 0.11.2. Machine C: 16 cores beside one NVIDIA H100, jax
+  0.11.2, used as CPUs only.
+- Seeds are meta-training seeds; each meets its own 32 held-out tasks unless the section says otherwise. "Best Adam"
+  is the best of at least 17 rates. "The same" refers to the row above.
+- What was tried, and lessons, are in the lab notes that each section links to.
 
-In a clone, `python -m metaopt.bench._ledger --add FILE...` takes reports of runs into `docs/benchmarks/`, `--age` marks
-rows that are older than their code, and `--write` makes this page.
+In a clone, `python -m metaopt.bench._ledger --add FILE...` takes reports of runs into `docs/benchmarks/`, `--age`
+marks rows that are older than their code, and `--write` makes this page.
 
 ## Ledger
 """
@@ -78,14 +84,23 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     before = {claim["id"]: claim for claim in old.get("claims", [])}
     for name, claim in fresh.items():
         if name in before:
-            # Words that were chosen for the ledger stay; what was measured does not.
-            kept = {key: before[name][key] for key in ("claim", "status") if key in before[name]}
-            fresh[name] = claim | kept
+            # Words and targets that were chosen for the ledger stay, and what is withdrawn; what was measured does not.
+            kept = {key: before[name][key] for key in ("claim", "want") if key in before[name]}
+            fresh[name] = claim | kept | {"status": _status(before[name], claim["value"])}
     return (
         {"bench": new["bench"], "about": "", "limits": [], "notes": ""}
         | dict(old)
         | {"claims": list((before | fresh).values())}
     )
+
+
+def _status(before: Mapping[str, Any], value: float) -> str:
+    if before.get("status") == "withdrawn":
+        return "withdrawn"
+    if "want" not in before:
+        return ""
+    relation, target = before["want"]
+    return "met" if (value >= target if relation == ">=" else value <= target) else "missed"
 
 
 def page(reports: Mapping[str, Mapping[str, Any]]) -> str:
@@ -115,6 +130,9 @@ def _cell(claim: Mapping[str, Any], key: str) -> str:
         text = ", ".join(filter(None, [claim.get("date", ""), claim.get("commit", "")])) + (f" {mark}" if mark else "")
     elif key == "claim":
         text = "; ".join(filter(None, [claim["claim"], claim.get("note", "")]))
+    elif key == "status" and "want" in claim:
+        relation, target = claim["want"]
+        text = f"{claim['status']} (want at {'least' if relation == '>=' else 'most'} {target:g})"
     else:
         text = str(claim.get(key, ""))
     return " ".join(text.split()).replace("\\|", "|").replace("|", "\\|")
