@@ -15,6 +15,7 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,6 +31,8 @@ from .base import Budget, Claim, Rival
 LEDGER = Path("docs", "benchmarks.md")
 CODE, BENCH = "†", "‡"
 _PACKAGE = "metaopt"
+# How benches put a range over seeds into a note.
+_INTERVAL = re.compile(r"\bseeds,? (-?[\d.e+-]*\d to -?[\d.e+-]*\d)")
 # What belongs to all benches, and not to what one of them measures.
 _SHARED = {"__init__.py", "_ledger.py", "_page.py", "_peers.py", "_table.py", "_timing.py", "base.py"}
 
@@ -76,8 +79,9 @@ def condensed(data: Mapping[str, Any], date: str) -> dict[str, Any]:
     for claim in map(claim_of, data["claims"]):
         terms = claim.terms()
         budget = terms["budget"] + (f"; the rival's: {terms['its budget']}" if terms["its budget"] else "")
+        interval = _INTERVAL.search(claim.note)
         notes = [claim.note, terms["unequal"] and f"unequal: {terms['unequal']}"]
-        notes.append(terms["compile s"] and f"compiling: {terms['compile s']} s")
+        notes.append(terms["compile s"] and f"seconds to compile: {terms['compile s']}")
         kept.append(
             {
                 "id": claim.id,
@@ -85,7 +89,7 @@ def condensed(data: Mapping[str, Any], date: str) -> dict[str, Any]:
                 "note": "; ".join(filter(None, notes)),
                 "value": claim.value,
                 "figure": f"**{claim.value:.4g}**",
-                "interval": "",
+                "interval": interval[1] if interval else "",
                 "rival": terms["rival"],
                 "budget": budget,
                 "machine": cores + place,

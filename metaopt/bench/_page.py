@@ -46,8 +46,8 @@ the same batches, on tasks that are used for nothing else unless the section say
   why.
 - **† and a number** behind a commit: so many files of the library that the benchmark runs do something else since
   then (comments and docstrings apart). **‡**: only the benchmark itself was changed.
-- Status: `met`, `missed` (the target, or the rival, was not reached), `withdrawn`, or nothing where no target was
-  recorded.
+- Status: `met`, `missed` (the target, or the rival, was not reached), `withdrawn`, `in doubt`, or nothing where no target
+  was recorded.
 - Machine A: two cores of an AMD EPYC with AVX2 (no AVX-512), 24 GiB, Linux, Python 3.11, jax 0.10.2, CPU only.
   Machine B: one NVIDIA H200, 16 cores, Python 3.12, jax 0.11.2. Machine C: 16 cores beside one NVIDIA H100, jax
   0.11.2, used as CPUs only.
@@ -86,12 +86,23 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
         if name in before:
             # Words and targets that were chosen for the ledger stay, and what is withdrawn; what was measured does not.
             kept = {key: before[name][key] for key in ("claim", "want") if key in before[name]}
-            fresh[name] = claim | kept | {"status": _status(before[name], claim["value"])}
+            for key in ("budget", "left_out"):
+                if not claim.get(key) and before[name].get(key):
+                    kept[key] = before[name][key]
+            earlier = list(before[name].get("earlier", []))
+            if before[name].get("commit") != claim["commit"]:
+                earlier.append(_earlier(before[name]))
+            fresh[name] = claim | kept | {"status": _status(before[name], claim["value"]), "earlier": earlier}
     return (
         {"bench": new["bench"], "about": "", "limits": [], "notes": ""}
         | dict(old)
         | {"claims": list((before | fresh).values())}
     )
+
+
+def _earlier(claim: Mapping[str, Any]) -> str:
+    keys = ("figure", "interval", "note", "machine", "date", "commit")
+    return "; ".join(filter(None, [str(claim.get(key, "")) for key in keys]))
 
 
 def _status(before: Mapping[str, Any], value: float) -> str:
@@ -118,6 +129,9 @@ def _section(data: Mapping[str, Any]) -> str:
         header = [*_COLUMNS.values()]
         lines = [header, ["---"] * len(header), *([_cell(claim, key) for key in _COLUMNS] for claim in data["claims"])]
         parts.append("\n".join("| " + " | ".join(cells) + " |" for cells in lines))
+    earlier = [f"{claim['claim']}: {told}" for claim in data["claims"] for told in claim.get("earlier", [])]
+    if earlier:
+        parts.append("Earlier runs:\n\n" + "\n".join(f"- {told}" for told in earlier))
     parts += data.get("limits", [])
     if data.get("notes"):
         parts.append(f"What was tried: [lab notes](notes/{data['notes']}.md#{data['bench']}).")

@@ -107,16 +107,16 @@ def test_what_is_not_known_stays_as_it_is(clone, capsys):
 
 
 def test_a_report_replaces_claims_of_the_same_id_and_leaves_the_others(tmp_path):
-    claims = [Claim("ratio", 2.0, "new"), Claim("other", 1.0)]
+    claims = [Claim("ratio", 2.0, "over 2 seeds 1.5 to 2.5"), Claim("other", 1.0)]
     file = tmp_path / "run.json"
     file.write_text(json.dumps(Report([0, 1], [], claims).to_json("x", {"cpu": "C"})), encoding="utf-8")
-    old = [{"id": "kept", "claim": "k"}, {"id": "ratio", "claim": "in words", "want": [">=", 3]}]
+    old = [{"id": "kept", "claim": "k"}, {"id": "ratio", "claim": "in words", "figure": "1", "want": [">=", 3]}]
     _page.save(tmp_path, "x", {"bench": "x", "claims": old})
     assert _ledger.main(["--root", str(tmp_path), "--add", str(file)]) == 0
     kept, ratio, other = _page.load(tmp_path)["x"]["claims"]
     assert kept == old[0]
     assert (ratio["claim"], ratio["figure"], ratio["seeds"], ratio["machine"]) == ("in words", "**2**", "2", "C")
-    assert ratio["status"] == "missed"
+    assert (ratio["status"], ratio["interval"], ratio["earlier"]) == ("missed", "1.5 to 2.5", ["1"])
     assert other["claim"] == "other"
 
 
