@@ -46,8 +46,8 @@ the same batches, on tasks that are used for nothing else unless the section say
   why.
 - **† and a number** behind a commit: so many files of the library that the benchmark runs do something else since
   then (comments and docstrings apart). **‡**: only the benchmark itself was changed.
-- Status: `met`, `missed` (the target, or the rival, was not reached), `withdrawn`, `in doubt`, or nothing where no target
-  was recorded.
+- Status: `met`, `missed` (the target, or the rival, was not reached), `withdrawn`, `in doubt`, or nothing where no
+  target was recorded.
 - Machine A: two cores of an AMD EPYC with AVX2 (no AVX-512), 24 GiB, Linux, Python 3.11, jax 0.10.2, CPU only.
   Machine B: one NVIDIA H200, 16 cores, Python 3.12, jax 0.11.2. Machine C: 16 cores beside one NVIDIA H100, jax
   0.11.2, used as CPUs only.
@@ -101,7 +101,7 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _earlier(claim: Mapping[str, Any]) -> str:
-    keys = ("figure", "interval", "note", "machine", "date", "commit")
+    keys = ("figure", "interval", "note", "rival", "machine", "date", "commit")
     return "; ".join(filter(None, [str(claim.get(key, "")) for key in keys]))
 
 
