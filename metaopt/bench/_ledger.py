@@ -1,15 +1,18 @@
-"""The ledger of claims: its rows from reports, and which of its rows are older than the code that they measure.
+"""The ledger of claims: its page from reports, and which of its rows are older than the code that they measure.
 
 In a clone, from its root:
 
     python -m metaopt.bench._ledger                 # which rows are older than their code
-    python -m metaopt.bench._ledger --write         # and mark them in the ledger
-    python -m metaopt.bench._ledger --rows FILE...  # reports of `python -m metaopt bench NAME --json FILE` as rows
+    python -m metaopt.bench._ledger --age           # and mark them in the reports
+    python -m metaopt.bench._ledger --write         # the page, from the reports
+    python -m metaopt.bench._ledger --add FILE...   # take reports of `python -m metaopt bench NAME --json FILE` in
+    python -m metaopt.bench._ledger --rows FILE...  # print such reports as rows
 """
 
 import argparse
 import ast
 import dataclasses
+import datetime
 import hashlib
 import json
 import re
@@ -20,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluate import report
+from ._page import load, merged, page, save
 from ._table import BENCHMARKS
 from .base import Budget, Claim, Rival
 
@@ -27,10 +31,10 @@ from .base import Budget, Claim, Rival
 LEDGER = Path("docs", "benchmarks.md")
 CODE, BENCH = "†", "‡"
 _PACKAGE = "metaopt"
-_SECTION = re.compile(r"^### (\S+)$", re.MULTILINE)
-_MEASURED = re.compile(rf"(20\d\d-\d\d-\d\d, (?:commit |about )?)([0-9a-f]{{7,40}})\b(?: [{CODE}{BENCH}]\d*)?")
+# How benches put a range over seeds into a note.
+_INTERVAL = re.compile(r"\bseeds,? (-?[\d.e+-]*\d to -?[\d.e+-]*\d)")
 # What belongs to all benches, and not to what one of them measures.
-_SHARED = {"__init__.py", "_ledger.py", "_peers.py", "_table.py", "_timing.py", "base.py"}
+_SHARED = {"__init__.py", "_ledger.py", "_page.py", "_peers.py", "_table.py", "_timing.py", "base.py"}
 
 
 # Rows.
@@ -64,6 +68,41 @@ def rows(data: Mapping[str, Any]) -> str:
 
 def _escaped(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
+
+
+def condensed(data: Mapping[str, Any], date: str) -> dict[str, Any]:
+    """What the ledger keeps of a report: the claims, with all that belongs to them."""
+    machine = {name: str(value) for name, value in data["machine"].items()}
+    place = ", ".join(machine[name] for name in ("cpu", "system") if name in machine)
+    cores = f"{machine['cores']} cores of " if "cores" in machine else ""
+    kept = []
+    for claim in map(claim_of, data["claims"]):
+        terms = claim.terms()
+        budget = terms["budget"] + (f"; the rival's: {terms['its budget']}" if terms["its budget"] else "")
+        interval = _INTERVAL.search(claim.note)
+        notes = [claim.note, terms["unequal"] and f"unequal: {terms['unequal']}"]
+        notes.append(terms["compile s"] and f"seconds to compile: {terms['compile s']}")
+        kept.append(
+            {
+                "id": claim.id,
+                "claim": claim.id.replace("_", " "),
+                "note": "; ".join(filter(None, notes)),
+                "value": claim.value,
+                "figure": f"**{claim.value:.4g}**",
+                "interval": interval[1] if interval else "",
+                "rival": terms["rival"],
+                "budget": budget,
+                "machine": cores + place,
+                "versions": {k: v for k, v in machine.items() if k not in ("cpu", "cores", "system", "devices")},
+                "date": date,
+                "commit": data.get("commit") or "",
+                "mark": "",
+                "seeds": str(len(data["seeds"])),
+                "status": "",
+                "left_out": terms["left out"],
+            }
+        )
+    return {"bench": data["bench"], "claims": kept}
 
 
 # What a bench measures.
@@ -222,10 +261,10 @@ def _moved(root: Path, commit: str) -> dict[str, str]:
     return {new: old for _, old, new in (line.split("\t") for line in listed.splitlines())}
 
 
-def ages(root: Path, text: str) -> list[Age]:
-    """How old the rows of a ledger are, for each bench and commit that is known here."""
+def ages(root: Path, reports: Mapping[str, Mapping[str, Any]]) -> list[Age]:
+    """How old the claims of reports are, for each bench and commit that is known here."""
     sources, found = Sources(root), list[Age]()
-    for bench, part in _parts(text):
+    for bench, data in reports.items():
         if bench not in BENCHMARKS:
             continue
         module = sources.file(tuple(BENCHMARKS[bench].run.split(":")[0].split(".")))
@@ -234,32 +273,26 @@ def ages(root: Path, text: str) -> list[Age]:
         files = sources.needed(module)
         folder = f"{_PACKAGE}/bench/"
         files = {f for f in files if not (f.startswith(folder) and f.removeprefix(folder) in _SHARED)}
-        for commit in dict.fromkeys(match[2] for match in _MEASURED.finditer(part)):
-            since = changed(root, commit, files)
+        for commit in dict.fromkeys(_commit(claim) for claim in data["claims"]):
+            since = changed(root, commit, files) if commit else None
             if since is not None:
                 own = [path for path in since if path.startswith(folder)]
                 found.append(Age(bench, commit, [path for path in since if path not in own], own))
     return found
 
 
-def _parts(text: str) -> Iterator[tuple[str, str]]:
-    """The sections of a ledger, by name; joined, they are all of it but what comes before the first."""
-    heads = [*_SECTION.finditer(text)]
-    for head, following in zip(heads, [*heads[1:], None], strict=True):
-        yield head[1], text[head.start() : following.start() if following else len(text)]
+def _commit(claim: Mapping[str, Any]) -> str:
+    return claim["commit"].removeprefix("about ").removesuffix("-dirty")
 
 
-def marked(text: str, found: Iterable[Age]) -> str:
-    """A ledger whose rows have the marks that they should have; those of unknown commits stay as they are."""
+def marked(reports: Mapping[str, Mapping[str, Any]], found: Iterable[Age]) -> dict[str, dict[str, Any]]:
+    """Reports whose claims have the marks that they should have; those of unknown commits stay as they are."""
     known = {(age.bench, age.commit): age.mark for age in found}
-    for bench, part in _parts(text):
-
-        def new(match: re.Match[str], bench: str = bench) -> str:
-            mark = known.get((bench, match[2]))
-            return match[0] if mark is None else f"{match[1]}{match[2]} {mark}".rstrip()
-
-        text = text.replace(part, _MEASURED.sub(new, part))
-    return text
+    return {
+        bench: dict(data)
+        | {"claims": [c | {"mark": known.get((bench, _commit(c)), c.get("mark", ""))} for c in data["claims"]]}
+        for bench, data in reports.items()
+    }
 
 
 def _last(root: Path, files: list[str]) -> str:
@@ -273,7 +306,9 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m metaopt.bench._ledger", description="Rows of the ledger of claims."
     )
     parser.add_argument("--rows", nargs="+", type=Path, metavar="FILE", help="print the claims of reports as rows")
-    parser.add_argument("--write", action="store_true", help="mark what is older than its code in the ledger")
+    parser.add_argument("--add", nargs="+", type=Path, metavar="FILE", help="take reports into the committed ones")
+    parser.add_argument("--age", action="store_true", help="mark what is older than its code in the reports")
+    parser.add_argument("--write", action="store_true", help="write the page from the committed reports")
     parser.add_argument("--root", type=Path, default=Path(__file__).parents[2], help="the root of the clone")
     options = parser.parse_args(arguments)
     if options.rows:
@@ -281,26 +316,37 @@ def main(arguments: list[str] | None = None) -> int:
             data = json.loads(file.read_text(encoding="utf-8"))
             print(f"### {data['bench']}\n\n{rows(data)}\n")
         return 0
-    ledger = options.root / LEDGER
-    if _git(options.root, "rev-parse", "HEAD") is None or not ledger.is_file():
-        print(f"{options.root} has no history or no {LEDGER}: nothing is known about the age of rows.", file=sys.stderr)
-        return 0
-    text = ledger.read_text(encoding="utf-8")
-    found = ages(options.root, text)
+    for file in options.add or []:
+        date = datetime.date.fromtimestamp(file.stat().st_mtime).isoformat()
+        data = condensed(json.loads(file.read_text(encoding="utf-8")), date)
+        save(options.root, data["bench"], merged(load(options.root).get(data["bench"], {}), data))
+    if options.age or not (options.add or options.write):
+        _age(options.root, options.age)
+    if options.write:
+        (options.root / LEDGER).write_text(page(load(options.root)), encoding="utf-8")
+    return 0
+
+
+def _age(root: Path, write: bool) -> None:
+    reports = load(root)
+    if _git(root, "rev-parse", "HEAD") is None or not reports:
+        print(f"{root} has no history or no reports: nothing is known about the age of rows.", file=sys.stderr)
+        return
+    found = ages(root, reports)
     table = [
         {
             "bench": age.bench,
             "measured at": age.commit,
             "mark": age.mark,
             "of the bench": len(age.own),
-            "last change": _last(options.root, age.code or age.own),
+            "last change": _last(root, age.code or age.own),
         }
         for age in found
     ]
     print(report(table))
-    if options.write:
-        ledger.write_text(marked(text, found), encoding="utf-8")
-    return 0
+    if write:
+        for name, data in marked(reports, found).items():
+            save(root, name, data)
 
 
 if __name__ == "__main__":

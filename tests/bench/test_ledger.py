@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from metaopt.bench import _ledger
+from metaopt.bench import _ledger, _page
 from metaopt.bench._table import BENCHMARKS
 from metaopt.bench.base import Benchmark, Budget, Claim, Report, Rival
 
@@ -28,28 +28,21 @@ FILES = {
     "metaopt/tasks/__init__.py": "",
     "metaopt/tasks/_easy.py": "task = 1\n",
     "backends/metaopt_backends/fast/kernel.cc": "int one;\n",
-    "docs/benchmarks.md": "",
 }
-LEDGER = """# Benchmarks
 
-### x
 
-| claim | figure | date, commit |
-|---|---|---|
-| one | 2 | 2026-11-26, {commit} |
-| two | 3 | same run |
+def _report(name, *commits):
+    claims = [{"id": f"c{i}", "claim": "one", "date": "2026-11-26", "commit": c} for i, c in enumerate(commits)]
+    return json.dumps({"bench": name, "claims": claims})
 
-Before, it was 1 ({commit}). (Machine A, 2026-11-26, commit {commit} †7)
 
-### y
-
-| one | 2 | 2026-11-26, 0123456 |
-"""
+def _marks(root, name="x"):
+    return [claim.get("mark", "") for claim in _page.load(root)[name]["claims"]]
 
 
 @pytest.fixture
 def clone(tmp_path, monkeypatch):
-    """A repository with a small package and a ledger that was measured at its first commit."""
+    """A repository with a small package and reports that were measured at its first commit."""
     if shutil.which("git") is None:
         pytest.skip("git is not installed")
     monkeypatch.setattr(_ledger, "BENCHMARKS", {"x": Benchmark("x", "metaopt.bench._x:run", 1)})
@@ -68,7 +61,8 @@ def clone(tmp_path, monkeypatch):
     git("add", ".")
     git("commit", "-m", "first")
     commit = git("rev-parse", "--short=7", "HEAD").stdout.strip()
-    write("docs/benchmarks.md", LEDGER.format(commit=commit))
+    write("docs/benchmarks/x.json", _report("x", commit))
+    write("docs/benchmarks/y.json", _report("y", commit))
     return tmp_path, write, commit
 
 
@@ -96,26 +90,34 @@ def test_a_bench_measures_what_it_imports_by_name(clone):
 def test_rows_are_marked_where_code_has_changed(clone, capsys, path, text, mark):
     root, write, commit = clone
     write(path, text)
-    assert _ledger.main(["--root", str(root), "--write"]) == 0
+    assert _ledger.main(["--root", str(root), "--age"]) == 0
     assert commit in capsys.readouterr().out
-    ledger = (root / _ledger.LEDGER).read_text(encoding="utf-8")
-    wanted = LEDGER.format(commit=commit).replace(f"2026-11-26, {commit} |", f"2026-11-26, {commit}{mark} |")
-    assert ledger == wanted.replace(f"commit {commit} †7", f"commit {commit}{mark}")
-    # Once more changes nothing, and a figure that is told of an earlier run has no mark.
-    assert _ledger.main(["--root", str(root), "--write"]) == 0
-    assert (root / _ledger.LEDGER).read_text(encoding="utf-8") == ledger
+    assert _marks(root) == [mark.strip()]
+    assert _marks(root, "y") == [""]
 
 
 def test_what_is_not_known_stays_as_it_is(clone, capsys):
     root, write, _ = clone
-    unknown = LEDGER.format(commit="fedcba9")
-    write("docs/benchmarks.md", unknown)
-    assert _ledger.main(["--root", str(root), "--write"]) == 0
-    assert (root / _ledger.LEDGER).read_text(encoding="utf-8") == unknown
+    write("docs/benchmarks/x.json", _report("x", "fedcba9", ""))
+    assert _ledger.main(["--root", str(root), "--age"]) == 0
+    assert _marks(root) == ["", ""]
     shutil.rmtree(root / ".git")
-    assert _ledger.main(["--root", str(root), "--write"]) == 0
+    assert _ledger.main(["--root", str(root), "--age"]) == 0
     assert "no history" in capsys.readouterr().err
-    assert (root / _ledger.LEDGER).read_text(encoding="utf-8") == unknown
+
+
+def test_a_report_replaces_claims_of_the_same_id_and_leaves_the_others(tmp_path):
+    claims = [Claim("ratio", 2.0, "over 2 seeds 1.5 to 2.5"), Claim("other", 1.0)]
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps(Report([0, 1], [], claims).to_json("x", {"cpu": "C"})), encoding="utf-8")
+    old = [{"id": "kept", "claim": "k"}, {"id": "ratio", "claim": "in words", "figure": "1", "want": [">=", 3]}]
+    _page.save(tmp_path, "x", {"bench": "x", "claims": old})
+    assert _ledger.main(["--root", str(tmp_path), "--add", str(file)]) == 0
+    kept, ratio, other = _page.load(tmp_path)["x"]["claims"]
+    assert kept == old[0]
+    assert (ratio["claim"], ratio["figure"], ratio["seeds"], ratio["machine"]) == ("in words", "**2**", "2", "C")
+    assert (ratio["status"], ratio["interval"], ratio["earlier"]) == ("missed", "1.5 to 2.5", ["1"])
+    assert other["claim"] == "other"
 
 
 def test_reports_become_rows(tmp_path, capsys):
@@ -142,9 +144,10 @@ def _table(file):
     return _ledger.rows(json.loads(file.read_text(encoding="utf-8"))).splitlines()
 
 
-def test_the_ledger_has_a_section_for_each_benchmark():
+def test_the_page_is_made_of_the_committed_reports():
     file = ROOT / _ledger.LEDGER
     if not file.is_file():
         pytest.skip("the documentation is not here")
-    sections = {name for name, _ in _ledger._parts(file.read_text(encoding="utf-8"))}
-    assert set(BENCHMARKS) <= sections
+    reports = _page.load(ROOT)
+    assert set(BENCHMARKS) <= set(reports)
+    assert file.read_text(encoding="utf-8") == _page.page(reports)
