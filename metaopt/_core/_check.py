@@ -5,6 +5,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
 from jaxtyping import PyTree
@@ -59,7 +60,7 @@ def check(
             raise CheckError("`check` needs `params` or a `task`; neither was given.")
         params = _stage("task.init", lambda: task.init(key=key))
     params = _stage("params", started, params)
-    value = jax.ShapeDtypeStruct((), jax.numpy.result_type(float))
+    value = jax.ShapeDtypeStruct((), jnp.result_type(float))
     if task is not None:
         value, signal = _stage("task.evaluate", lambda p: task.evaluate(p, key=key), params)
         grads = signal if grads is None else grads
@@ -96,10 +97,13 @@ def _stage(name: str, fn: Callable[..., Any], *args: Any) -> Any:
 
 def _without_one(grads: PyTree, params: PyTree) -> tuple[str, PyTree] | None:
     """The signal without its first leaf, if it is one of gradients; and the name of that leaf."""
-    if jtu.tree_structure(eqx.filter(params, _is_inexact_shape)) != jtu.tree_structure(grads):
-        return None
+    trained = eqx.filter(params, _is_inexact_shape)
     leaves, structure = jtu.tree_flatten_with_path(grads)
-    if not leaves:
+    # A residual, or gradients of several objectives, look different.
+    alike = jtu.tree_structure(trained) == structure and all(
+        jnp.shape(param) == jnp.shape(grad) for param, (_, grad) in zip(jtu.tree_leaves(trained), leaves, strict=True)
+    )
+    if not leaves or not alike:
         return None
     return jtu.keystr(leaves[0][0]), jtu.tree_unflatten(structure, [None, *(leaf for _, leaf in leaves[1:])])
 
@@ -109,7 +113,7 @@ def _is_shape(x: Any) -> bool:
 
 
 def _is_inexact_shape(x: Any) -> bool:
-    return _is_shape(x) and jax.numpy.issubdtype(x.dtype, jax.numpy.inexact)
+    return _is_shape(x) and jnp.issubdtype(x.dtype, jnp.inexact)
 
 
 def _same(what: str, before: PyTree, after: PyTree) -> None:
