@@ -99,6 +99,7 @@ def test_another_hyperparameter_is_not_another_program() -> None:
     assert not eqx.tree_equal(slow, fast)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", fast([n for n in FACTORIES if n != "schedule"], *(n for n in FACTORIES if n not in ("schedule", "lbfgs")))
 )

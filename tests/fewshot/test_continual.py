@@ -159,6 +159,7 @@ def test_the_first_family_is_plain_meta_training():
     assert result.backward_transfer == result.forward_transfer == 0
 
 
+@pytest.mark.slow
 def test_a_resumed_stream_has_the_same_bits(tmp_path):
     options = {"memory": 8, "steps": 3, "checkpoint": tmp_path / "stream"}
     whole = _run(**options)

@@ -30,6 +30,7 @@ def test_it_starts_as_the_rule_of_the_nearest_prototype():
     )
 
 
+@pytest.mark.slow
 def test_it_learns_the_network_the_rates_and_the_scale():
     method = ProtoMAML(0.1, steps=1, tasks=2)
     before = method.setup(FAMILY, key=jr.split(jr.key(0))[0]).learner

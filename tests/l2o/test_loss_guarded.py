@@ -69,6 +69,7 @@ def test_the_bound_for_winners_holds(kind):
         assert values[end + 1] <= values[0] * (1 - 0.5 * strong) ** (window * races) * (1 + 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DIVERGING)
 def test_a_bad_rule_on_minibatches_costs_a_logarithm(kind):
     """At most a factor of 2 in the error of the fallback alone, on average, with decaying rates as SGD needs them."""

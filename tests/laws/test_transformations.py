@@ -28,6 +28,7 @@ def test_jit_is_eager(name: str, seed: int, scale: float) -> None:
     assert_close(two_steps(make(name), params, signals), eager)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FEW)
 @settings(max_examples=2)
 @given(seed=seeds)

@@ -136,6 +136,7 @@ def test_members_at_one_place_stay_finite(getkey):
     assert np.all(np.isfinite(flat(moved)))
 
 
+@pytest.mark.slow
 def test_a_population_with_preferences(getkey):
     task = Preferred(Family(), members=4).sample(key=getkey())
     assert isinstance(task, PreferredPopulation)

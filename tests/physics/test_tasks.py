@@ -197,6 +197,7 @@ _FAMILIES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", _FAMILIES)
 def test_the_references_of_families_solve_their_equations(name: str) -> None:
     family: Any = metaopt.build({"name": name, "hidden": [4], "interior": 32}, metaopt.AbstractTaskFamily)

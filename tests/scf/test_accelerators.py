@@ -266,6 +266,7 @@ def test_a_bad_residual_leaves_no_trace_in_the_guard(bad: float) -> None:
     assert bool(jnp.all(jnp.isfinite(proposed)))
 
 
+@pytest.mark.slow
 def test_steering_takes_the_choice_of_the_actor() -> None:
     base, other = scf.CDIIS(history=4), scf.Roothaan()
     choices = jnp.asarray([[0, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0.25, 0], [0, 0, 0, 0.4], [1, 1, 0, 0]], float)

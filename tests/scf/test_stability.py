@@ -21,6 +21,7 @@ def test_a_molecule_near_its_minimum_is_stable() -> None:
         assert found.stable and found.eigenvalue > 0 and found.energy >= solution.energy
 
 
+@pytest.mark.slow
 def test_the_eigenvalue_has_the_sign_of_the_second_derivative() -> None:
     system = hydrogens(0.0, 1.4)
     solution = scf.solve(system)

@@ -50,6 +50,7 @@ def test_derivatives_of_densities() -> None:
     np.testing.assert_allclose(slope, (ends[0] - ends[1]) / 2e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pyscf")
 @pytest.mark.parametrize("spin", [0, 2])
 def test_energies_are_those_of_pyscf(spin: int) -> None:

@@ -162,6 +162,7 @@ def test_leading_factors_have_the_symmetry_of_the_integrals() -> None:
     np.testing.assert_allclose(found, matrix, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("pyscf")
 def test_a_surrogate_saves_fock_builds_and_finds_the_same() -> None:
     system = scf.System.from_pyscf("O 0 0 0.1178; H 0 0.7555 -0.4712; H 0 -0.7555 -0.4712", basis="cc-pvdz")

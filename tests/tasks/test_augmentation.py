@@ -70,6 +70,7 @@ def test_values_by_hand(values: bool, getkey: Any) -> None:
     np.testing.assert_allclose(task.measure(params, key=key), task.inner.measure(params, key=key))
 
 
+@pytest.mark.slow
 def test_smaller_batches_are_noisier(getkey: Any) -> None:
     def spread(family: Any) -> float:
         task = family.sample(key=jr.key(0))

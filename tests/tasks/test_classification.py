@@ -80,6 +80,7 @@ def test_measure_and_accuracy_are_those_of_sklearn(family: Any, getkey: Any) -> 
     np.testing.assert_allclose(task.accuracy(params), accuracy_score(labels, logits.argmax(1)), rtol=1e-6)
 
 
+@pytest.mark.slow
 @CASES
 def test_minibatches_average_to_the_measure(family: Any, getkey: Any) -> None:
     task = family.sample(key=getkey())

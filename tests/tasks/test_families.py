@@ -160,6 +160,7 @@ def test_a_batch_of_tasks_is_a_vmap(spec: dict[str, Any], getkey: Any) -> None:
     _close(batch, jtu.tree_map(lambda *xs: jnp.stack(xs), *loop))
 
 
+@pytest.mark.slow
 @FEW_CASES
 def test_double_precision(spec: dict[str, Any], getkey: Any, x64: None) -> None:
     family, keys = _family(spec), jr.split(getkey(), 4)
@@ -187,6 +188,7 @@ def test_double_precision(spec: dict[str, Any], getkey: Any, x64: None) -> None:
     np.testing.assert_allclose(slope, square, rtol=1e-4)
 
 
+@pytest.mark.slow
 @FEW_CASES
 def test_parameters_of_low_precision(spec: dict[str, Any], getkey: Any) -> None:
     keys = jr.split(getkey(), 4)

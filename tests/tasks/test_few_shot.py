@@ -207,6 +207,7 @@ def test_distinct_numbers_are_uniform(getkey: Any) -> None:
     assert np.sum((counts - 1000) ** 2 / 1000) < 50  # 15 degrees of freedom
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "family", [FAMILIES[0], *[pytest.param(x, marks=pytest.mark.slow) for x in FAMILIES[1:]]], ids=NAMES
 )
@@ -267,6 +268,7 @@ def test_normalization_by_hand(make: Any, normalization: Any, getkey: Any, x64: 
     np.testing.assert_allclose(network.apply(params, inputs), wanted, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [DenseNetwork, ConvolutionalNetwork])
 @pytest.mark.parametrize("normalization", [*slow("none"), "layer", "batch"])
 def test_what_queries_are_normalized_by(make: Any, normalization: Any, getkey: Any, x64: None) -> None:
