@@ -43,7 +43,7 @@ error = np.where(outside, np.nan, np.abs(found - exact(points))).reshape(x.shape
 figure, plots = axes(2, height=3.2)
 for plot, values, title, options in (
     (plots[0], shown, "solution", {}),
-    (plots[1], error, "error", {"norm": LogNorm(1e-9, np.nanmax(error)), "cmap": "magma"}),
+    (plots[1], error, "|error|", {"norm": LogNorm(1e-9, np.nanmax(error)), "cmap": "magma"}),
 ):
     image = plot.pcolormesh(x, y, values, rasterized=True, **options)
     plot.set(aspect="equal", title=title, xlabel="x", ylabel="y")

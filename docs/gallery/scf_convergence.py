@@ -38,6 +38,7 @@ for name, rule in {
 builds, energies = pyscf_energies()
 plot.plot(builds, np.abs(energies - exact) + 1e-12, "--", color="#808080", label="PySCF's CDIIS")
 plot.set(xlim=(0, 20), ylim=(1e-10, 1e3), yscale="log", xlabel="Fock builds", ylabel="error of the energy / hartree")
+plot.set_xticks(range(0, CYCLES + 1, 5))
 plot.set_title("TiO, RHF, def2-SVP")
 figure.legend(loc="outside right upper")
 save(figure, "scf_convergence")

@@ -41,7 +41,7 @@ for angle in 1.5 + jnp.sin(jnp.linspace(0.0, 9.0, PROBLEMS)):
         solution, count = steps(point, angle)
         taken[name].append(int(count))
     before, memory = solution, memory.add(angle[None], solution)
-figure, plot = axes()
+figure, plot = axes(width=8.5)
 for name, counts in taken.items():
     plot.plot(np.arange(1, PROBLEMS + 1), counts, marker=".", label=f"{name}, {sum(counts)} in all")
 plot.set(xlabel="problem on the path", ylabel="L-BFGS steps to the tolerance", ylim=(0, None))
