@@ -12,7 +12,9 @@ _FORMULA = re.compile(r'<(div|span) class="arithmatex">(?:\\\[|\\\()(.*?)(?:\\\]
 
 # What the converter does not know, in words that it knows.
 _SPELLED = {r"\arg": r"\operatorname{arg}", r"\lVert": r"\|", r"\rVert": r"\|", r"\lvert": "|", r"\rvert": "|"}
-_MACRO = re.compile(r"\\[a-zA-Z]+")
+_MACRO = re.compile(r"\\(?:[a-zA-Z]+|.)", re.DOTALL)
+# The converter leaves a macro behind `\Big` as it is; there the bar is a character.
+_SIZED_NORM = re.compile(r"(\\[bB]igg?[lmr]?)\s*\\(?:\||[lr]?Vert\b)")
 
 
 def to_mathml(formula: str, display: str = "inline") -> str:
@@ -22,7 +24,8 @@ def to_mathml(formula: str, display: str = "inline") -> str:
 
     - `ValueError`: for a macro that the converter does not know; it would stand on the page as it is.
     """
-    known = _MACRO.sub(lambda macro: _SPELLED.get(macro[0], macro[0]), formula.strip())
+    known = _SIZED_NORM.sub("\\1\N{DOUBLE VERTICAL LINE}", formula.strip())
+    known = _MACRO.sub(lambda macro: _SPELLED.get(macro[0], macro[0]), known)
     converted = latex2mathml.converter.convert(known, display=display).replace(r"\_", "_")
     left = sorted(set(_MACRO.findall(converted)))
     if left or "<merror" in converted:

@@ -55,4 +55,8 @@ def test_an_unknown_macro_is_an_error() -> None:
     module = _mathml()
     with pytest.raises(ValueError, match=r"cannot show: \\nothing"):
         module.to_mathml(r"x + \nothing")
+    with pytest.raises(ValueError, match="cannot show"):  # one backslash at the end of a row, where two are meant
+        module.to_mathml("\\begin{cases} a \\\n b \\end{cases}")
+    for norm in (r"\Big\lVert x \Big\rVert", r"\big\| x \big\|"):
+        assert "\\" not in module.to_mathml(norm)
     assert "<mo" in module.to_mathml(r"\arg\min_x \lVert x \rVert") and "\\" not in module.to_mathml(r"\arg\min_x")

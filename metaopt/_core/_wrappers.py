@@ -117,7 +117,7 @@ class SkipNonFinite(AbstractAlgorithm[Any, Any, Any]):
 
     What was seen lately is a maximum that decays, and that grows tenfold with each jump that is left out:
 
-    $$r_{t+1} = \begin{cases} 10 \, r_t & \text{if } a_t > \mathtt{jump} \cdot r_t > 0 \
+    $$r_{t+1} = \begin{cases} 10 \, r_t & \text{if } a_t > \mathtt{jump} \cdot r_t > 0 \\
       \max(a_t, 0.99 \, r_t) & \text{otherwise} \end{cases} \qquad r_0 = 0$$
 
     So a true change of scale costs a few steps: one for each order of magnitude beyond the limit. Losses count as at
