@@ -6,6 +6,7 @@ In a clone, from its root:
     python -m metaopt.bench._ledger --age           # and mark them in the reports
     python -m metaopt.bench._ledger --write         # the page, from the reports
     python -m metaopt.bench._ledger --add FILE...   # take reports of `python -m metaopt bench NAME --json FILE` in
+                                                    # (those of changed source trees only with --dirty)
     python -m metaopt.bench._ledger --rows FILE...  # print such reports as rows
 """
 
@@ -285,6 +286,11 @@ def _commit(claim: Mapping[str, Any]) -> str:
     return claim["commit"].removeprefix("about ").removesuffix("-dirty")
 
 
+def _known(data: Mapping[str, Any]) -> bool:
+    """Whether a report names the commit that it was measured at, and nothing was changed since."""
+    return bool(data.get("commit")) and not data["commit"].endswith("-dirty")
+
+
 def marked(reports: Mapping[str, Mapping[str, Any]], found: Iterable[Age]) -> dict[str, dict[str, Any]]:
     """Reports whose claims have the marks that they should have; those of unknown commits stay as they are."""
     known = {(age.bench, age.commit): age.mark for age in found}
@@ -307,6 +313,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--rows", nargs="+", type=Path, metavar="FILE", help="print the claims of reports as rows")
     parser.add_argument("--add", nargs="+", type=Path, metavar="FILE", help="take reports into the committed ones")
+    parser.add_argument("--dirty", action="store_true", help="take reports of changed source trees, too")
     parser.add_argument("--age", action="store_true", help="mark what is older than its code in the reports")
     parser.add_argument("--write", action="store_true", help="write the page from the committed reports")
     parser.add_argument("--root", type=Path, default=Path(__file__).parents[2], help="the root of the clone")
@@ -316,9 +323,16 @@ def main(arguments: list[str] | None = None) -> int:
             data = json.loads(file.read_text(encoding="utf-8"))
             print(f"### {data['bench']}\n\n{rows(data)}\n")
         return 0
-    for file in options.add or []:
+    given = {file: json.loads(file.read_text(encoding="utf-8")) for file in options.add or []}
+    unknown = [str(file) for file, data in given.items() if not _known(data)]
+    if unknown and not options.dirty:
+        parser.error(
+            f"{', '.join(unknown)}: measured at no commit, or in a changed source tree. Run the benchmark again "
+            "in a clean clone, or give `--dirty`."
+        )
+    for file, measured in given.items():
         date = datetime.date.fromtimestamp(file.stat().st_mtime).isoformat()
-        data = condensed(json.loads(file.read_text(encoding="utf-8")), date)
+        data = condensed(measured, date)
         save(options.root, data["bench"], merged(load(options.root).get(data["bench"], {}), data))
     if options.age or not (options.add or options.write):
         _age(options.root, options.age)

@@ -109,7 +109,8 @@ def test_what_is_not_known_stays_as_it_is(clone, capsys):
 def test_a_report_replaces_claims_of_the_same_id_and_leaves_the_others(tmp_path):
     claims = [Claim("ratio", 2.0, "over 2 seeds 1.5 to 2.5"), Claim("other", 1.0)]
     file = tmp_path / "run.json"
-    file.write_text(json.dumps(Report([0, 1], [], claims).to_json("x", {"cpu": "C"})), encoding="utf-8")
+    measured = Report([0, 1], [], claims).to_json("x", {"cpu": "C"}) | {"commit": "abc1234"}
+    file.write_text(json.dumps(measured), encoding="utf-8")
     old = [{"id": "kept", "claim": "k"}, {"id": "ratio", "claim": "in words", "figure": "1", "want": [">=", 3]}]
     _page.save(tmp_path, "x", {"bench": "x", "claims": old})
     assert _ledger.main(["--root", str(tmp_path), "--add", str(file)]) == 0
@@ -118,6 +119,19 @@ def test_a_report_replaces_claims_of_the_same_id_and_leaves_the_others(tmp_path)
     assert (ratio["claim"], ratio["figure"], ratio["seeds"], ratio["machine"]) == ("in words", "**2**", "2", "C")
     assert (ratio["status"], ratio["interval"], ratio["earlier"]) == ("missed", "1.5 to 2.5", ["1"])
     assert other["claim"] == "other"
+
+
+@pytest.mark.parametrize("commit", [None, "abc1234-dirty"])
+def test_a_report_of_a_changed_tree_is_taken_in_only_on_demand(tmp_path, capsys, commit):
+    file = tmp_path / "run.json"
+    measured = Report([0], [], [Claim("ratio", 2.0)]).to_json("x", {}) | {"commit": commit}
+    file.write_text(json.dumps(measured), encoding="utf-8")
+    with pytest.raises(SystemExit):
+        _ledger.main(["--root", str(tmp_path), "--add", str(file)])
+    assert "--dirty" in capsys.readouterr().err
+    assert not _page.load(tmp_path)
+    assert _ledger.main(["--root", str(tmp_path), "--add", str(file), "--dirty"]) == 0
+    assert _page.load(tmp_path)["x"]["claims"][0]["commit"] == (commit or "")
 
 
 def test_reports_become_rows(tmp_path, capsys):
