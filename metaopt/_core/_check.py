@@ -58,20 +58,20 @@ def check(
     if params is None:
         if task is None:
             raise CheckError("`check` needs `params` or a `task`; neither was given.")
-        params = _stage("task.init", lambda: task.init(key=key))
-    params = _stage("params", started, params)
+        params = stage("task.init", lambda: task.init(key=key))
+    params = stage("params", started, params)
     value = jax.ShapeDtypeStruct((), jnp.result_type(float))
     if task is not None:
-        value, signal = _stage("task.evaluate", lambda p: task.evaluate(p, key=key), params)
+        value, signal = stage("task.evaluate", lambda p: task.evaluate(p, key=key), params)
         grads = signal if grads is None else grads
     elif grads is None:
         grads = eqx.filter(params, lambda x: _is_inexact_shape(x))
-    state = _stage("algorithm.init", lambda p: algorithm.init(p, key=key), params)
+    state = stage("algorithm.init", lambda p: algorithm.init(p, key=key), params)
 
     def step(state: PyTree, params: PyTree, grads: PyTree, value: Any) -> tuple[PyTree, PyTree]:
         return algorithm.step(state, params, grads, value=value)
 
-    new_state, new_params = _stage("algorithm.step", step, state, params, grads, value)
+    new_state, new_params = stage("algorithm.step", step, state, params, grads, value)
     _same("state", state, new_state)
     _same("params", params, new_params)
     missing = _without_one(grads, params)
@@ -88,7 +88,8 @@ def check(
     return Report(state, _nbytes(params), _nbytes(state))
 
 
-def _stage(name: str, fn: Callable[..., Any], *args: Any) -> Any:
+def stage(name: str, fn: Callable[..., Any], *args: Any) -> Any:
+    """What a function returns, by shapes only; an error names the stage."""
     try:
         return eqx.filter_eval_shape(fn, *args)
     except Exception as error:
@@ -117,15 +118,26 @@ def _is_inexact_shape(x: Any) -> bool:
 
 
 def _same(what: str, before: PyTree, after: PyTree) -> None:
+    different = difference(before, after)
+    if different is None:
+        return
+    place, old, new = different
+    if place is None:
+        raise CheckError(f"`algorithm.step` changed the structure of `{what}`: from {old} to {new}.")
+    raise CheckError(
+        f"`algorithm.step` changed `{what}{place}` from {old} to {new}. A step must keep shapes and dtypes."
+    )
+
+
+def difference(before: PyTree, after: PyTree) -> tuple[str | None, str, str] | None:
+    """Where two trees first differ in shape, dtype or kind, and what is there in each; no place, if in structure."""
     old, new = (jtu.tree_flatten_with_path(tree) for tree in (before, after))
     if old[1] != new[1]:
-        raise CheckError(f"`algorithm.step` changed the structure of `{what}`: from {old[1]} to {new[1]}.")
+        return None, str(old[1]), str(new[1])
     for (path, a), (_, b) in zip(old[0], new[0], strict=True):
         if _kind(a) != _kind(b):
-            raise CheckError(
-                f"`algorithm.step` changed `{what}{jtu.keystr(path)}` from {_kind(a)} to {_kind(b)}. "
-                "A step must keep shapes and dtypes."
-            )
+            return jtu.keystr(path), _kind(a), _kind(b)
+    return None
 
 
 def _kind(x: Any) -> str:

@@ -1,19 +1,22 @@
 """A test of an estimator: what it returns, whether devices agree, and a known answer."""
 
+import functools as ft
 from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import PRNGKeyArray, PyTree
 
-from .._core import AbstractAlgorithm, AbstractLossTask, AbstractTaskFamily, CheckError, Learner
+from .._core import CheckError, Learner, SingleTask
+from .._core._check import difference, stage
 from .._core.arrays._numbers import check_counts
+from ..l2o import LearnableSGD
 from ..sharding import make_mesh
 from ._horizons import ConstantHorizon
+from ._known_answer import Parabola, estimates, truth
 from ._objectives import MeanLoss
 from .base import AbstractEstimator, MetaGradient, MetaProblem
 from .estimators._partition import partition
@@ -48,43 +51,6 @@ class EstimatorReport(eqx.Module):
     def unbiased(self) -> bool:
         """Whether the bias is below four standard errors."""
         return abs(self.bias) < 4 * self.standard_error or abs(self.bias) < 1e-5 * abs(self.truth)
-
-
-class _Parabola(AbstractLossTask[Array]):
-    r"""$f(x) = x^2 / 2$ from $x = 1$."""
-
-    def init(self, *, key: PRNGKeyArray) -> Float[Array, ""]:
-        del key
-        return jnp.ones(())
-
-    def loss(self, params: Float[Array, ""], *, key: PRNGKeyArray) -> Float[Array, ""]:
-        del key
-        return 0.5 * params**2
-
-    def measure(self, params: Float[Array, ""], *, key: PRNGKeyArray) -> Float[Array, ""]:
-        return self.loss(params, key=key)
-
-
-class _Parabolas(AbstractTaskFamily):
-    def sample(self, *, key: PRNGKeyArray) -> _Parabola:
-        del key
-        return _Parabola()
-
-
-class _Descent(AbstractAlgorithm[tuple[()], Array, Array]):
-    """Gradient descent with the logarithm of its rate as a weight."""
-
-    log_rate: Float[Array, ""]
-
-    def init(self, params: Array, *, key: PRNGKeyArray | None = None) -> tuple[()]:
-        del params, key
-        return ()
-
-    def step(
-        self, state: tuple[()], params: Array, grads: Array, *, value: Array | None = None
-    ) -> tuple[tuple[()], Array]:
-        del value
-        return state, params - jnp.exp(self.log_rate) * grads
 
 
 def check_estimator(
@@ -127,28 +93,26 @@ def check_estimator(
     if (learner is None) != (problem is None):
         raise ValueError("`check_estimator` needs a `learner` and a `problem`, or neither of them.")
     key = jr.key(0) if key is None else key
-    known = MetaProblem(_Parabolas(), MeanLoss(), ConstantHorizon(horizon), tasks=_TASKS)
-    descent = Learner(_Descent(jnp.log(jnp.asarray(_RATE))))
+    known = MetaProblem(SingleTask(Parabola()), MeanLoss(), ConstantHorizon(horizon), tasks=_TASKS)
+    descent = Learner(LearnableSGD(_RATE))
     shapes_key, devices_key, known_key = jr.split(key, 3)
     given = (descent, known) if learner is None or problem is None else (learner, problem)
     _check_shapes(estimator, *given, key=shapes_key)
     devices = _compare_devices(estimator, *given, key=devices_key) if spreads(estimator) else {}
-    time = np.arange(1, horizon + 1)
-    truth = float(np.mean(-_RATE * time * (1 - _RATE) ** (2 * time - 1)))
-    means, deviation = _estimates(estimator, descent, known, horizon, key=known_key)
+    # First episodes may be cut short, so that those of all tasks are at different clocks.
+    keys = jr.split(known_key, _REPLICATES)
+    found = estimates(estimator, descent, known, skipped=horizon, count=horizon, keys=keys)
+    means, wanted = found.mean(1), truth(_RATE, horizon)
     error = float(np.std(means, ddof=1) / np.sqrt(len(means)))
-    bias = float(np.mean(means) - truth)
-    return EstimatorReport(truth, bias, error, deviation, devices, spreads(estimator))
+    bias = float(np.mean(means) - wanted)
+    return EstimatorReport(wanted, bias, error, float(found.std()), devices, spreads(estimator))
 
 
 def _check_shapes(
     estimator: AbstractEstimator[Any], learner: Learner, problem: MetaProblem, *, key: PRNGKeyArray
 ) -> None:
     def run(what: str, *arguments: Any) -> Any:
-        try:
-            return eqx.filter_eval_shape(getattr(estimator, what), *arguments, key=key)
-        except Exception as error:
-            raise CheckError(f"`{type(estimator).__name__}.{what}` failed: {type(error).__name__}: {error}") from error
+        return stage(f"{type(estimator).__name__}.{what}", ft.partial(getattr(estimator, what), key=key), *arguments)
 
     state = run("init", learner, problem)
     result = run("estimate", state, learner, problem)
@@ -169,16 +133,13 @@ def _check_shapes(
 
 
 def _same(what: str, found: PyTree, other: str, wanted: PyTree) -> None:
-    (new, structure), (old, expected) = (jtu.tree_flatten_with_path(tree) for tree in (found, wanted))
-    if structure != expected:
-        raise CheckError(f"{what} has another structure than {other}: {structure} instead of {expected}.")
-    for (path, a), (_, b) in zip(new, old, strict=True):
-        if eqx.is_array(a) or isinstance(a, jax.ShapeDtypeStruct):
-            if (a.shape, a.dtype) != (b.shape, b.dtype):
-                name = jtu.keystr(path) or "It"
-                raise CheckError(
-                    f"{what} differs from {other}: {name} is {a.dtype}{list(a.shape)}, not {b.dtype}{list(b.shape)}."
-                )
+    different = difference(wanted, found)
+    if different is None:
+        return
+    place, before, after = different
+    if place is None:
+        raise CheckError(f"{what} has another structure than {other}: {after} instead of {before}.")
+    raise CheckError(f"{what} differs from {other}: {place or 'It'} is {after}, not {before}.")
 
 
 def _compare_devices(
@@ -209,23 +170,3 @@ def _compare_devices(
             )
         number *= 2
     return differences
-
-
-def _estimates(
-    estimator: AbstractEstimator[Any], learner: Learner, problem: MetaProblem, count: int, *, key: PRNGKeyArray
-) -> tuple[np.ndarray, float]:
-    """Means over whole episodes, independent of each other, and the deviation of one estimate."""
-
-    def run(key: PRNGKeyArray) -> Array:
-        start, key = jr.split(key)
-        dynamic, static = eqx.partition(estimator.init(learner, problem, key=start), eqx.is_array)
-
-        def body(dynamic: PyTree, key: PRNGKeyArray) -> tuple[PyTree, Array]:
-            state, estimate = estimator.estimate(eqx.combine(dynamic, static), learner, problem, key=key)
-            return eqx.filter(state, eqx.is_array), jtu.tree_leaves(estimate.grads)[0]
-
-        # First episodes may be cut short, so that those of all tasks are at different clocks.
-        return jax.lax.scan(body, dynamic, jr.split(key, 2 * count))[1][count:]
-
-    found = np.asarray(eqx.filter_jit(jax.vmap(run))(jr.split(key, _REPLICATES)), np.float64)
-    return found.mean(1), float(found.std())
