@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from ..._core.arrays._numbers import NONNEGATIVE, number
-from ..base import AbstractHead
+from ._stateless_head import _AbstractStatelessHead
 
 
-class LinearHead(AbstractHead):
+class LinearHead(_AbstractStatelessHead):
     r"""The output itself, scaled: $\theta \leftarrow \theta + \lambda o$, or $\theta + \lambda \tanh o$ if `bounded`.
 
     ??? cite "References"
@@ -41,33 +41,9 @@ class LinearHead(AbstractHead):
     def outputs(self) -> int:
         return 1
 
-    @property
-    def signal_count(self) -> int:
-        return 0
-
-    @property
-    def output_scale(self) -> float:
-        return 1.0
-
-    def init(self, param: Float[Array, "*p"]) -> PyTree:
-        del param
-        return None
-
     def prepare(self, param: Float[Array, "*p"], step: Int[Array, ""]) -> PyTree[Float[Array, "..."]]:
         del step
         return _Operands(self.scale.astype(param.dtype), self.bounded)
-
-    @staticmethod
-    def observe(
-        state: PyTree, operands: PyTree[Float[Array, "..."]], grad: Float[Array, "*p"]
-    ) -> tuple[PyTree, PyTree[Float[Array, "..."]]]:
-        del grad
-        return state, operands
-
-    @staticmethod
-    def signals(seen: PyTree[Float[Array, "..."]]) -> list[Float[Array, "..."]]:
-        del seen
-        return []
 
     @staticmethod
     def finish(

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from ..._core.arrays._numbers import NONNEGATIVE, number
-from ..base import AbstractHead
+from ._stateless_head import _AbstractStatelessHead
 
 
-class PlainHead(AbstractHead):
+class PlainHead(_AbstractStatelessHead):
     r"""A direction and the logarithm of a magnitude.
 
     $$\theta \leftarrow \theta - \lambda_d\, d \exp(\lambda_e e)$$
@@ -38,33 +38,9 @@ class PlainHead(AbstractHead):
     def outputs(self) -> int:
         return 2
 
-    @property
-    def signal_count(self) -> int:
-        return 0
-
-    @property
-    def output_scale(self) -> float:
-        return 1.0
-
-    def init(self, param: Float[Array, "*p"]) -> PyTree:
-        del param
-        return None
-
     def prepare(self, param: Float[Array, "*p"], step: Int[Array, ""]) -> PyTree[Float[Array, "..."]]:
         del step
         return self.direction_scale.astype(param.dtype), self.magnitude_scale.astype(param.dtype)
-
-    @staticmethod
-    def observe(
-        state: PyTree, operands: PyTree[Float[Array, "..."]], grad: Float[Array, "*p"]
-    ) -> tuple[PyTree, PyTree[Float[Array, "..."]]]:
-        del grad
-        return state, operands
-
-    @staticmethod
-    def signals(seen: PyTree[Float[Array, "..."]]) -> list[Float[Array, "..."]]:
-        del seen
-        return []
 
     @staticmethod
     def finish(
