@@ -1,12 +1,13 @@
 """Each formula of the pages and of the docstrings can be shown."""
 
 import ast
-import importlib.util
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests._scripts import script
 
 
 ROOT = Path(__file__).parent.parent
@@ -17,11 +18,7 @@ _FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\\$])\$([^\s$](?:[^$]*?[^\s$\\])?)\$(
 
 def _mathml() -> Any:
     pytest.importorskip("latex2mathml", reason="the extra `docs` is not installed")
-    spec = importlib.util.spec_from_file_location("mathml", ROOT / "docs" / "mathml.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("mathml.py")
 
 
 def _formulas(text: str) -> list[str]:

@@ -1,25 +1,17 @@
 """The reference has each public name once, under what its folder is for."""
 
-import importlib.util
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
+
+from tests._scripts import script
 
 
 ROOT = Path(__file__).parent.parent
 
 
-def _written() -> Any:
-    spec = importlib.util.spec_from_file_location("pages", ROOT / "docs" / "api" / "pages.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-PAGES = _written().pages()
+PAGES = script("api/pages.py").pages()
 
 
 def test_every_package_has_a_page() -> None:

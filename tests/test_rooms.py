@@ -1,27 +1,16 @@
 """The drawing of the rooms is what its script makes of the imports."""
 
-import importlib.util
-import sys
 from pathlib import Path
-from typing import Any
 
 from tests._architecture import Package
+from tests._scripts import script
 
 
 ROOT = Path(__file__).parent.parent
 METAOPT = Package("metaopt", ROOT / "metaopt")
 
 
-def _script() -> Any:
-    """The script, by its path: documents are no package."""
-    spec = importlib.util.spec_from_file_location("metaopt_rooms", ROOT / "docs" / "development" / "rooms.py")
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-rooms = _script()
+rooms = script("development/rooms.py")
 
 
 def test_the_drawing_is_that_of_today() -> None:

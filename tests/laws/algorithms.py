@@ -7,11 +7,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-import pytest
 
 import metaopt
 from metaopt.multiobjective import AbstractCombiner, Gradients, PreferenceConditioned, SharedCurvature
 from metaopt.registry import DEFAULT, build
+from tests._cases import fast
 
 
 # By their names in the registry. Networks are small, so that they compile fast; what wraps an algorithm wraps Adam.
@@ -84,8 +84,8 @@ EXAMPLES = {
 }
 # Of these laws are fast that compile much: networks are among them, and combiners.
 _FEW = EXAMPLES - {"cosine", "mlp", "random_weighting"}
-FEW = [pytest.param(name, marks=[pytest.mark.slow] * (name not in _FEW)) for name in OPTIONS]
-NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name not in EXAMPLES)) for name in OPTIONS]
+FEW = fast(OPTIONS.keys(), *_FEW)
+NAMES = fast(OPTIONS.keys(), *EXAMPLES)
 
 # Those that lower the loss of a small network as they are built, without being trained.
 DESCENDING = {
