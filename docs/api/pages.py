@@ -5,6 +5,7 @@ above the first section is kept as it is.
 """
 
 import ast
+import functools as ft
 import re
 import sys
 from collections.abc import Iterator
@@ -30,10 +31,16 @@ _ENTRY = (
 )
 
 
+@ft.cache
+def parsed(file: Path) -> ast.Module:
+    """A file, read once: most are asked for several names."""
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
 def exported(package: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     """The public names of a package, and the modules that they come from."""
     parts = tuple(package.split("."))
-    tree = ast.parse(ROOT.joinpath(*parts, "__init__.py").read_text(encoding="utf-8"))
+    tree = parsed(ROOT.joinpath(*parts, "__init__.py"))
     for node in tree.body:
         if isinstance(node, ast.ImportFrom):
             base = parts[: len(parts) - node.level + 1] if node.level else ()
@@ -46,7 +53,7 @@ def sentence(module: tuple[str, ...], name: str) -> str:
     """The first sentence of the docstring of what a module defines, or passes on."""
     path = ROOT.joinpath(*module)
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    body = ast.parse(file.read_text(encoding="utf-8")).body
+    body = parsed(file).body
     for node, after in zip(body, [*body[1:], None], strict=True):
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             # The first of several with a docstring: overloads have none.
@@ -89,8 +96,8 @@ def sections(package: str) -> dict[str, tuple[str, list[tuple[str, tuple[str, ..
     for name, module in names.items():
         inside = module[depth : depth + 1] if ROOT.joinpath(*module[: depth + 1]).is_dir() else ()
         if inside and module[:depth] == tuple(package.split(".")):
-            text = ROOT.joinpath(*module[: depth + 1], "__init__.py").read_text(encoding="utf-8")
-            title, about = inside[0].replace("_", " ").capitalize(), ast.get_docstring(ast.parse(text)) or ""
+            tree = parsed(ROOT.joinpath(*module[: depth + 1], "__init__.py"))
+            title, about = inside[0].replace("_", " ").capitalize(), ast.get_docstring(tree) or ""
         elif module[-1] == "base":
             title, about = "Contracts", "What each part promises, to be implemented by your own."
         else:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluate import report
-from ._page import load, merged, page, save
+from ._page import escaped, load, merged, page, save
 from ._table import BENCHMARKS
 from .base import Budget, Claim, Rival
 
@@ -63,12 +63,8 @@ def rows(data: Mapping[str, Any]) -> str:
     if not lines:
         return ""
     header = list(lines[0])
-    table = [header, ["---"] * len(header), *([_escaped(line[name]) for name in header] for line in lines)]
+    table = [header, ["---"] * len(header), *([escaped(line[name]) for name in header] for line in lines)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in table)
-
-
-def _escaped(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
 
 
 def condensed(data: Mapping[str, Any], date: str) -> dict[str, Any]:

@@ -149,4 +149,9 @@ def _cell(claim: Mapping[str, Any], key: str) -> str:
         text = f"{claim['status']} (want at {'least' if relation == '>=' else 'most'} {target:g})"
     else:
         text = str(claim.get(key, ""))
+    return escaped(text)
+
+
+def escaped(text: str) -> str:
+    """A text as a cell of a table; what is escaped already stays so."""
     return " ".join(text.split()).replace("\\|", "|").replace("|", "\\|")

@@ -15,7 +15,7 @@ from ._monitor import Trace
 
 
 # Okabe and Ito's colors, which remain apart for color-blind readers; the yellow, too light for a line, is left out.
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#555555", "#56B4E9")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#555555", "#56B4E9")
 _DASHES = ("solid", (0, (5, 2)), (0, (1, 1.5)))
 
 
@@ -119,7 +119,7 @@ def _draw(axis: Any, panel: _Panel, names: Sequence[str], shown: Sequence[str]) 
     drawn = []
     for place, line in enumerate(lines):
         slot = list(names).index(line.name)
-        color, dashes = _COLORS[slot % len(_COLORS)], _DASHES[slot // len(_COLORS) % len(_DASHES)]
+        color, dashes = COLORS[slot % len(COLORS)], _DASHES[slot // len(COLORS) % len(_DASHES)]
         middle, (lower, upper) = _gaps(line.middle), (_gaps(edge) for edge in line.edges)
         # What matters most comes first in the legend and on top in the picture.
         top = 2 + (len(lines) - place) / len(lines)

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._core._extras import missing
+from ._plot import COLORS
 
 
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#555555", "#56B4E9")
 _MARKERS = "xo^sv+D"
 
 
@@ -55,7 +55,7 @@ def plot_fronts(
     figure = Figure(figsize=(1.5 + 4 * len(pairs), 4), layout="constrained")
     axes = figure.subplots(1, len(pairs), squeeze=False)[0]
     for axis, (i, j) in zip(axes, pairs, strict=True):
-        for (name, front), color, marker in zip(values.items(), it.cycle(_COLORS), it.cycle(_MARKERS), strict=False):
+        for (name, front), color, marker in zip(values.items(), it.cycle(COLORS), it.cycle(_MARKERS), strict=False):
             axis.scatter(front[:, i], front[:, j], label=name, marker=marker, color=color, s=22)
         axis.set_xlabel(names[i])
         axis.set_ylabel(names[j])

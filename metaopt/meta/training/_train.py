@@ -362,7 +362,7 @@ class _Run:
         if not self.validations or loss < min(v for _, v in self.validations):
             self.best, self.best_step = self.state.learner, self.step
         self.validations.append((self.step, loss))
-        if len(self.validations) == 2 and not any(math.isfinite(loss) for _, loss in self.validations):
+        if len(self.validations) == 2 and self.is_blind():
             warnings.warn(
                 f"The validation is not finite, neither at the start nor after meta-step {self.step}: within {steps} "
                 "steps the learner diverges on the held-out tasks, or their measure is not finite. While this is so, "
@@ -370,6 +370,10 @@ class _Run:
                 "or begin with a smaller rate.",
                 stacklevel=4,
             )
+
+    def is_blind(self) -> bool:
+        """Whether there are validations and none of them is finite, so that none is the best."""
+        return bool(self.validations) and not any(math.isfinite(loss) for _, loss in self.validations)
 
     def is_over(self, every: int, patience: int | None, target: float | None) -> bool:
         """Whether the validations so far are reason to stop."""
@@ -433,7 +437,7 @@ class _Run:
                 "`eps_root=1e-30`.",
                 stacklevel=3,
             )
-        if self.validations and not any(math.isfinite(loss) for _, loss in self.validations):
+        if self.is_blind():
             warnings.warn(
                 f"None of the {len(self.validations)} validations was finite, so that none is the best: `learner` is "
                 "where training began, and `last` is what was trained.",
