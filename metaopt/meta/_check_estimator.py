@@ -10,14 +10,11 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from .._core import CheckError, Learner, SingleTask
+from .._core import CheckError, Learner
 from .._core._check import difference, stage
 from .._core.arrays._numbers import check_counts
-from ..l2o import LearnableSGD
 from ..sharding import make_mesh
-from ._horizons import ConstantHorizon
-from ._known_answer import Parabola, estimates, truth
-from ._objectives import MeanLoss
+from ._known_answer import estimates, known_problem, truth
 from .base import AbstractEstimator, MetaGradient, MetaProblem
 from .estimators._partition import partition
 from .estimators._task_parallel import TaskParallel, spreads
@@ -89,11 +86,13 @@ def check_estimator(
         fails, or an estimator that promises the same on any devices does not keep it.
     - `ValueError`: if one of `learner` and `problem` is given without the other, or for a `horizon` below 1.
     """
+    from ..l2o import LearnableSGD  # whoever imports `metaopt` does not need the learned rules
+
     check_counts(horizon=horizon)
     if (learner is None) != (problem is None):
         raise ValueError("`check_estimator` needs a `learner` and a `problem`, or neither of them.")
     key = jr.key(0) if key is None else key
-    known = MetaProblem(SingleTask(Parabola()), MeanLoss(), ConstantHorizon(horizon), tasks=_TASKS)
+    known = known_problem(horizon, _TASKS)
     descent = Learner(LearnableSGD(_RATE))
     shapes_key, devices_key, known_key = jr.split(key, 3)
     given = (descent, known) if learner is None or problem is None else (learner, problem)

@@ -8,11 +8,13 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, Float, Key, PRNGKeyArray, PyTree
 
-from .._core import AbstractLossTask, Learner
+from .._core import AbstractLossTask, Learner, SingleTask
+from ._horizons import ConstantHorizon
+from ._objectives import MeanLoss
 from .base import AbstractEstimator, MetaProblem
 
 
-class Parabola(AbstractLossTask[Array]):
+class _Parabola(AbstractLossTask[Array]):
     """f(x) = x^2 / 2 from x = 1: gradient descent at rate a gives x_t = (1 - a)^t."""
 
     def init(self, *, key: PRNGKeyArray) -> Float[Array, ""]:
@@ -25,6 +27,11 @@ class Parabola(AbstractLossTask[Array]):
 
     def measure(self, params: Float[Array, ""], *, key: PRNGKeyArray) -> Float[Array, ""]:
         return self.loss(params, key=key)
+
+
+def known_problem(horizon: int, tasks: int) -> MetaProblem:
+    """The mean loss on that parabola."""
+    return MetaProblem(SingleTask(_Parabola()), MeanLoss(), ConstantHorizon(horizon), tasks=tasks)
 
 
 def truth(rate: float, horizon: int) -> float:

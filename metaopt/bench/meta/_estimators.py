@@ -3,21 +3,18 @@
 import jax.random as jr
 import numpy as np
 
-from ..._core import Learner, SingleTask
+from ..._core import Learner
 from ...l2o import LearnableSGD
 from ...meta import (
     ES,
     NRES,
     PES,
     AbstractEstimator,
-    ConstantHorizon,
     ESSingle,
-    MeanLoss,
-    MetaProblem,
     TruncatedUnroll,
     Unrolled,
 )
-from ...meta._known_answer import Parabola, estimates, truth
+from ...meta._known_answer import estimates, known_problem, truth
 from .. import _peers
 from ..base import Claim, Report
 
@@ -28,8 +25,7 @@ _TRUNCATIONS = (1, 5, 20)
 
 def _estimates(estimator: AbstractEstimator, windows: int, tasks: int, replicates: int) -> np.ndarray:
     """Means over whole episodes, `[replicates, episodes]`, after a first episode that is not counted."""
-    learner = Learner(LearnableSGD(_RATE))
-    problem = MetaProblem(SingleTask(Parabola()), MeanLoss(), ConstantHorizon(_HORIZON), tasks=tasks)
+    learner, problem = Learner(LearnableSGD(_RATE)), known_problem(_HORIZON, tasks)
     episodes, keys = 4, jr.split(jr.key(0), replicates)
     grads = estimates(estimator, learner, problem, skipped=windows, count=episodes * windows, keys=keys)
     return grads.reshape(replicates, episodes, windows).mean(2)
