@@ -2,6 +2,7 @@ from ._baselines import BASELINES as BASELINES
 from ._compare import compare as compare
 from ._comparison import Comparison as Comparison, Run as Run, Speedup as Speedup
 from ._curves import speedup_at_target as speedup_at_target, steps_to_target as steps_to_target
+from ._history_plot import HistoryPlot as HistoryPlot
 from ._json import to_json as to_json, write_json as write_json
 from ._machine import machine as machine
 from ._monitor import Monitor as Monitor, MonitorState as MonitorState, Trace as Trace

@@ -112,16 +112,21 @@ class MetaProblem(eqx.Module):
 
 
 class MetaGradient(eqx.Module):
-    """An estimate of the gradient of the meta-objective.
+    r"""An estimate of the gradient of the meta-objective.
 
     - `grads`: with the structure of the learner; `None` for leaves that are not trained.
     - `value`: the mean of the inner values that were seen, for people to watch.
     - `nonfinite`: how many tasks diverged. Estimators that can tell leave those out of `grads` and restart them.
+    - `variance`: an unbiased estimate of $\mathbb{E} \lVert \hat g - \mathbb{E} \hat g \rVert^2$, the square of how
+        far `grads` is off by chance, from how much the tasks differ; `None` if the estimator does not tell.
+    - `families`: the mean inner value of each family of a mixture, where there is one.
     """
 
     grads: Any
     value: Float[Array, ""]
     nonfinite: Int[Array, ""]
+    variance: Float[Array, ""] | None = None
+    families: Float[Array, " families"] | None = None
 
 
 class AbstractEstimator(eqx.Module, Generic[S]):

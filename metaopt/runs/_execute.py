@@ -1,10 +1,12 @@
 """Execute a run: train, compare, report, save."""
 
 import dataclasses
+import importlib.util
 import os
 import pathlib
 import shlex
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
@@ -16,7 +18,18 @@ from .._core.files._checkpoint_file import Watched
 from .._core.files._lock import Lock, locked_folder
 from .._core.files._printable import printable
 from .._core.files._save import write_at_once
-from ..evaluate import Comparison, compare, plot, write_json
+from ..evaluate import (
+    Comparison,
+    CSVFile,
+    HistoryPlot,
+    JSONLines,
+    LiveTable,
+    Sink,
+    TensorBoard,
+    compare,
+    plot,
+    write_json,
+)
 from ..meta import MetaResult, meta_train
 from ..meta.estimators._task_parallel import shared_mesh
 from ..registry import DEFAULT
@@ -26,7 +39,7 @@ from ._spec import Evaluation, Run
 
 
 # These may change when a run is resumed: they say how far it goes and what comes after.
-_CHANGEABLE = {"description", "evaluation", "steps", "patience", "target", "checkpoint_every"}
+_CHANGEABLE = {"description", "evaluation", "steps", "patience", "target", "checkpoint_every", "sinks", "sink_every"}
 
 
 def execute(
@@ -40,10 +53,11 @@ def execute(
     """Execute a run and leave its results in a folder.
 
     Writes `spec.toml`, `checkpoint.metaopt` and `checkpoint.metaopt.curves` (while training), `learner.metaopt` (which
-    [`metaopt.load`][] opens), `history.json`, and with an evaluation `comparison.json`, `report.txt` and `curves.png`.
-    While it runs it holds the lock `.lock`, which ends with the process, so that no second run writes to the folder. If
-    the folder is emptied, removed or moved meanwhile, all that is needed to resume is written to its place with the
-    next checkpoint, with a warning.
+    [`metaopt.load`][] opens), `history.json`, `metrics.csv` and, where matplotlib is installed, `history.png` (both
+    grow while training), and with an evaluation `comparison.json`, `report.txt` and `curves.png`. While it runs it
+    holds the lock `.lock`, which ends with the process, so that no second run writes to the folder. If the folder is
+    emptied, removed or moved meanwhile, all that is needed to resume is written to its place with the next checkpoint,
+    with a warning.
 
     In a run of many processes ([`metaopt.sharding.initialize`][]) all of them call this. They train together, with
     checkpoints in the folder `checkpoints`; everything else, printing included, the first one does alone.
@@ -86,7 +100,7 @@ def execute(
                 print(printable(run.description, lines=True), flush=True)
         try:
             place = Watched(folder / _checkpoint(), lambda: _keep(folder, explicit, lock))
-            result = _train(run, place, resume, progress)
+            result = _train(run, place, resume, progress, _sinks(run, folder, lock, resume, progress))
             if lock is None:
                 return None
             _keep(folder, explicit, lock)
@@ -166,7 +180,43 @@ def _write_spec(folder: pathlib.Path, explicit: dict[str, Any]) -> None:
     write_at_once(folder / "spec.toml", dumps(explicit).encode())
 
 
-def _train(run: Run, checkpoint: Watched, resume: bool, progress: bool) -> MetaResult:
+class _WhileOurs:
+    """A sink that is silent while the folder is not ours: then another run may write there."""
+
+    def __init__(self, sink: Sink, lock: Lock):
+        self.sink, self.lock = sink, lock
+
+    def __call__(self, step: Any, metrics: Mapping[str, Any]) -> None:
+        if self.lock.is_ours():
+            self.sink(step, metrics)
+
+    def flush(self) -> None:
+        if self.lock.is_ours():
+            getattr(self.sink, "flush", lambda: None)()
+
+
+def _sinks(run: Run, folder: pathlib.Path, lock: Lock | None, resume: bool, progress: bool) -> list[Sink]:
+    """What is told of the run: files in its folder, and what the spec asks for."""
+    if lock is None:
+        return []
+    rows = folder / "metrics.csv"
+    picture = [HistoryPlot(folder / "history.png", rows=rows if resume else None)] if _can_draw() else []
+    sinks: list[Sink] = [CSVFile(rows, append=resume), *picture]
+    for name in run.sinks:
+        if name == "json":
+            sinks.append(JSONLines(folder / "metrics.jsonl", append=resume))
+        elif name == "tensorboard":
+            sinks.append(TensorBoard(folder / "tensorboard"))
+        elif progress:
+            sinks.append(LiveTable())
+    return [_WhileOurs(sink, lock) for sink in sinks]
+
+
+def _can_draw() -> bool:
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def _train(run: Run, checkpoint: Watched, resume: bool, progress: bool, sinks: list[Sink]) -> MetaResult:
     return meta_train(
         run.learner,
         run.problem,
@@ -181,6 +231,8 @@ def _train(run: Run, checkpoint: Watched, resume: bool, progress: bool) -> MetaR
         patience=run.patience,
         target=run.target,
         checkpoint_every=run.checkpoint_every,
+        sinks=sinks,
+        sink_every=run.sink_every,
         checkpoint=checkpoint if jax.process_count() == 1 else CheckpointFolder(checkpoint),
         resume=resume,
         progress=progress,

@@ -3,7 +3,7 @@
 import dataclasses
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .._core import AbstractAlgorithm, AbstractTaskFamily, Learner, Mixture
 from .._core.arrays._numbers import REAL, check_counts
@@ -62,7 +62,9 @@ class Run:
     - `start`: the file of a saved learner of this kind, whose numbers to go on from.
     - `validation`, `validation_tasks`: held-out tasks on which the best learner is chosen, and how many of them.
     - `validation_steps`: the budget of one of those; by default the longest horizon of training.
-    - `validate_every`, `patience`, `target`, `checkpoint_every`: as those of [`metaopt.meta_train`][].
+    - `validate_every`, `patience`, `target`, `checkpoint_every`, `sink_every`: as those of [`metaopt.meta_train`][].
+    - `sinks`: where metrics go beside `metrics.csv` and `history.png`: `table` to the terminal, `json` to
+        `metrics.jsonl`, `tensorboard` to the folder `tensorboard`.
     - `evaluation`: the comparison at the end.
     """
 
@@ -81,11 +83,13 @@ class Run:
     patience: int | None = None
     target: float | None = None
     checkpoint_every: int | None = None
+    sinks: tuple[Literal["table", "json", "tensorboard"], ...] = ()
+    sink_every: int | None = None
     evaluation: Evaluation | None = None
 
     def __post_init__(self) -> None:
-        names = ("steps", "validation_tasks", "validation_steps", "validate_every", "patience", "checkpoint_every")
-        check_counts(**{name: getattr(self, name) for name in names})
+        names = ("steps", "validation_tasks", "validation_steps", "validate_every", "patience")
+        check_counts(**{name: getattr(self, name) for name in (*names, "checkpoint_every", "sink_every")})
         REAL.check(target=self.target)
         if self.validation is None:
             for name in ("validate_every", "patience", "target"):

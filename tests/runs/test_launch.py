@@ -208,7 +208,10 @@ def test_two_processes_give_what_one_with_two_devices_gives(tmp_path: Path) -> N
     spec, one, two = _spec(tmp_path, steps=4), tmp_path / "one", tmp_path / "two"
     out, err = _finish(_launch(spec, two))
     assert out.count("Meta-trained for 4 meta-steps") == 1 and "4/4" in out and "Traceback" not in err
-    assert {p.name for p in two.iterdir()} == {"spec.toml", "checkpoints", "learner.metaopt", "history.json"}
+    assert {p.name for p in two.iterdir()} == {"spec.toml", "checkpoints", "learner.metaopt", "history.json"} | {
+        "metrics.csv",
+        "history.png",
+    }
     assert _steps(two) == [3, 4]
     assert main(["run", str(spec), "--out", str(one), "--quiet"]) == 0
     _assert_same(one, two)

@@ -89,6 +89,10 @@ class Lock:
         """Whether the file that was locked has been removed or replaced."""
         return self.handle is not None and not _is(self.handle, self.file)
 
+    def is_ours(self) -> bool:
+        """Whether nobody else may write: the lock is held, or there are no locks here."""
+        return not self.possible or (self.handle is not None and not self.lost())
+
     def release(self) -> None:
         """Let go, and remove the file. Does nothing where nothing is held."""
         handle, self.handle = self.handle, None

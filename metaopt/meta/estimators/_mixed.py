@@ -59,7 +59,12 @@ class Mixed(AbstractSpreadEstimator[tuple[S, ...]]):
         grads = jtu.tree_map(add, *[estimate.grads for _, estimate in found])
         value = jnp.sum(jnp.stack([share * e.value for (_, e), share in zip(found, shares, strict=True)]))
         lost = jnp.sum(jnp.stack([estimate.nonfinite for _, estimate in found]))
-        return tuple(own for own, _ in found), MetaGradient(grads, value, lost.astype(jnp.int32))
+        values = jnp.stack([estimate.value for _, estimate in found])
+        variances = [
+            e.variance * jnp.square(s) for (_, e), s in zip(found, scales, strict=True) if e.variance is not None
+        ]
+        variance = jnp.nansum(jnp.stack(variances)) if len(variances) == len(found) else None
+        return tuple(own for own, _ in found), MetaGradient(grads, value, lost.astype(jnp.int32), variance, values)
 
     def _scale(self, grads: PyTree, share: float) -> Float[Array, ""]:
         """What a family's gradient is multiplied with; zero if it is not finite or zero."""

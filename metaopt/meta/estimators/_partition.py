@@ -9,6 +9,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, PyTree
 
 from ..._core import Learner
+from ..._core.arrays._trees import global_norm
 from ..base import MetaGradient, MetaProblem
 from ._devices import total
 
@@ -70,9 +71,19 @@ def average(
         return jnp.sum(jnp.where(counted, g, jnp.zeros_like(g)), 0)
 
     values = jnp.where(finite, values, 0.0)
+    squares = jnp.where(finite, _squares(grads, values), 0.0)
     # Counts are floating-point numbers, so that all sums go into one all-reduce.
-    seen = [jnp.sum(x.astype(values.dtype)) for x in (values, finite, ~finite)]
-    grads, (value, count, lost) = total((jtu.tree_map(added, grads), seen), problem)
+    seen = [jnp.sum(x.astype(values.dtype)) for x in (values, finite, ~finite, squares)]
+    grads, (value, count, lost, square) = total((jtu.tree_map(added, grads), seen), problem)
     value = jnp.where(count > 0, value / jnp.maximum(count, 1), jnp.nan)
     grads = jtu.tree_map(lambda g: scale * g / jnp.maximum(count, 1).astype(g.dtype), grads)
-    return MetaGradient(penalize(grads, trained, problem), value, lost.astype(jnp.int32))
+    # Of one task nothing can be said. Rounding may make what is left of the difference negative.
+    spread = scale**2 * square / jnp.maximum(count, 1) - jnp.square(global_norm(grads)).astype(square.dtype)
+    variance = jnp.where(count > 1, jnp.maximum(spread, 0.0) / jnp.maximum(count - 1, 1), jnp.nan)
+    return MetaGradient(penalize(grads, trained, problem), value, lost.astype(jnp.int32), variance)
+
+
+def _squares(grads: PyTree, values: Array) -> Array:
+    """The squared norm of each task's gradient."""
+    summed = [jnp.sum(jnp.square(g.astype(values.dtype)), range(1, g.ndim)) for g in jtu.tree_leaves(grads)]
+    return jnp.sum(jnp.stack(summed), 0)

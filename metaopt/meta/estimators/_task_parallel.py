@@ -127,10 +127,13 @@ def _alone(
     own, estimate = estimator.estimate(own, learner, share, key=key)
     shared = dataclasses.replace(share, axis=_AXIS)
     devices = jax.lax.axis_size(_AXIS)
-    grads, value, nonfinite = total((estimate.grads, estimate.value, estimate.nonfinite), shared)
+    told = (estimate.grads, estimate.value, estimate.nonfinite, estimate.variance, estimate.families)
+    grads, value, nonfinite, variance, families = total(told, shared)
     grads = jtu.tree_map(lambda g: g / devices, grads)
+    variance = None if variance is None else variance / devices**2
+    families = None if families is None else families / devices
     return jtu.tree_map(lambda x: x[None] if eqx.is_array(x) else x, own), MetaGradient(
-        grads, value / devices, nonfinite
+        grads, value / devices, nonfinite, variance, families
     )
 
 

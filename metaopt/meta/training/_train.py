@@ -4,6 +4,7 @@ import math
 import os
 import time
 import warnings
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -32,11 +33,12 @@ from ..._core.arrays._numbers import check_counts, check_seconds
 from ..._core.files._curves import Curves
 from ...sharding import CheckpointFolder
 from ...sharding._everywhere import agree, fetch, replicate
-from ..base import AbstractEstimator, MetaProblem
+from ..base import AbstractEstimator, MetaGradient, MetaProblem
 from ..estimators._devices import task_keys
 from ..estimators._partition import partition
 from ..estimators._task_parallel import shared_mesh
 from ._history import KIND, History, to_history
+from ._metrics import Metrics, Sink, family_names, seen
 from ._stores import open_store
 
 
@@ -87,11 +89,23 @@ def meta_step(
     key: PRNGKeyArray,
 ) -> tuple[MetaState, Float[Array, ""]]:
     """One meta-step: estimate the meta-gradient, then let the outer algorithm step. Pure."""
+    new, estimate = _step(state, estimator, outer, problem, key=key)
+    return new, estimate.value
+
+
+def _step(
+    state: MetaState,
+    estimator: AbstractEstimator[Any],
+    outer: AbstractAlgorithm[Any, Any, Any],
+    problem: MetaProblem,
+    *,
+    key: PRNGKeyArray,
+) -> tuple[MetaState, MetaGradient]:
     key = jr.fold_in(key, state.step)
     estimator_state, estimate = estimator.estimate(state.estimator, state.learner, problem, key=key)
     outer_state, learner = outer.step(state.outer, state.learner, estimate.grads, value=estimate.value)
     new = MetaState(state.step + 1, learner, outer_state, estimator_state, state.diverged + estimate.nonfinite)
-    return new, estimate.value
+    return new, estimate
 
 
 def validate(
@@ -151,16 +165,23 @@ def _chunk(
     outer: AbstractAlgorithm[Any, Any, Any],
     problem: MetaProblem,
     key: PRNGKeyArray,
-) -> tuple[MetaState, Float[Array, " chunk"]]:
+    columns: int,
+) -> tuple[MetaState, Float[Array, "chunk columns"]]:
+    """Several meta-steps, and the numbers of each: the loss alone, or as many `columns` as [`seen`][] has."""
     dynamic, static = eqx.partition(state, eqx.is_array)
 
     def body(i: Int[Array, ""], carry: tuple[PyTree, Array]) -> tuple[PyTree, Array]:
-        dynamic, values = carry
-        state, value = meta_step(eqx.combine(dynamic, static), estimator, outer, problem, key=key)
-        return eqx.filter(state, eqx.is_array), values.at[i].set(value.astype(values.dtype))
+        dynamic, rows = carry
+        state = eqx.combine(dynamic, static)
+        new, estimate = _step(state, estimator, outer, problem, key=key)
+        if columns == 1:
+            row = estimate.value[None].astype(rows.dtype)
+        else:
+            row = seen(estimate, state.learner, new.learner, new.outer.skipped, new.diverged)
+        return eqx.filter(new, eqx.is_array), rows.at[i].set(row)
 
-    dynamic, values = jax.lax.fori_loop(0, count, body, (dynamic, jnp.zeros(_LONGEST_CHUNK)))
-    return eqx.combine(dynamic, static), values
+    dynamic, rows = jax.lax.fori_loop(0, count, body, (dynamic, jnp.zeros((_LONGEST_CHUNK, columns))))
+    return eqx.combine(dynamic, static), rows
 
 
 def meta_train(
@@ -182,6 +203,8 @@ def meta_train(
     checkpoint_seconds: float | None = 600.0,
     resume: bool = False,
     progress: bool = True,
+    sinks: Sequence[Sink] = (),
+    sink_every: int | None = None,
 ) -> MetaResult:
     r"""Meta-train a learner.
 
@@ -222,6 +245,25 @@ def meta_train(
         does not look at the clock; in a run of many processes, that of the first one counts.
     - `resume`: go on from `checkpoint` if that file exists.
     - `progress`: whether to show a progress bar.
+    - `sinks`: what is told of the run while it goes on: functions of the meta-step and of metrics by name, such as
+        [`metaopt.evaluate.LiveTable`][], [`metaopt.evaluate.CSVFile`][], [`metaopt.evaluate.JSONLines`][],
+        [`metaopt.evaluate.TensorBoard`][], [`metaopt.evaluate.HistoryPlot`][], or one of your own. In a run of many
+        processes the first one calls them. A sink that raises an `OSError` is left out from there on, with a warning;
+        what else it raises ends the run after a checkpoint.
+    - `sink_every`: meta-steps between two calls, by default a thousandth of `steps`; at each validation and at the end
+        there is one, too.
+
+    Metrics are of the meta-steps since the call before, and the same in a run that was interrupted and resumed:
+
+    - `loss`: the mean inner value; `loss:NAME` that of each family of a mixture.
+    - `validation`: the validation loss, NaN where there is none.
+    - `signal_to_noise`: $\lVert g \rVert^2 / \mathbb{E} \lVert \hat g - g \rVert^2$ for the meta-gradient $g$ and its
+        estimate $\hat g$, an unbiased estimate of both from how much the tasks differ; it may come out negative where
+        noise is all there is. NaN if the estimator does not tell, or has one task.
+    - `gradient_norm`, `update_norm`: the means of $\lVert \hat g \rVert$ and of the norm of the outer update.
+    - `outer_rate`: the second divided by the first, which is the learning rate if the outer algorithm is gradient
+        descent.
+    - `skipped`, `diverged`: how many meta-steps were left out, and how many tasks diverged, up to here.
 
     **Returns:**
 
@@ -230,7 +272,7 @@ def meta_train(
 
     **Raises:**
 
-    - `ValueError`: for a `steps`, `validate_every`, `checkpoint_every` or `patience` below 1, a
+    - `ValueError`: for a `steps`, `validate_every`, `checkpoint_every`, `sink_every` or `patience` below 1, a
         `checkpoint_seconds` that is not above 0, `patience` or `target` without `validation`, or `resume` without
         `checkpoint`; in a run of many processes, if the estimator is not
         spread over the devices of all, or the checkpoint is a file.
@@ -242,7 +284,9 @@ def meta_train(
     """
     validate_every = max(1, steps // 10) if validate_every is None else validate_every
     checkpoint_every = max(1, steps // 10) if checkpoint_every is None else checkpoint_every
-    check_counts(steps=steps, validate_every=validate_every, checkpoint_every=checkpoint_every, patience=patience)
+    sink_every = max(1, steps // 1000) if sink_every is None else sink_every
+    counts = dict(validate_every=validate_every, checkpoint_every=checkpoint_every, sink_every=sink_every)
+    check_counts(steps=steps, patience=patience, **counts)
     check_seconds(checkpoint_seconds=checkpoint_seconds)
     if validation is None and (patience is not None or target is not None):
         raise ValueError("`patience` and `target` judge validations. Give `validation`, the tasks to validate on.")
@@ -250,7 +294,8 @@ def meta_train(
         raise ValueError("`resume=True` needs the `checkpoint` file to resume from.")
     for family in [problem.family] if validation is None else [problem.family, validation]:
         check_family(family)
-    run = _Run(learner, problem, estimator, outer, steps, key, checkpoint, resume)
+    metrics = Metrics(sinks if jax.process_index() == 0 else (), sink_every, family_names(problem.family))
+    run = _Run(learner, problem, estimator, outer, steps, key, checkpoint, resume, metrics, told=bool(sinks))
     periods = [checkpoint_every] if checkpoint is not None else []
     periods += [validate_every] if validation is not None else []
     validation = run.shared(validation)
@@ -263,7 +308,7 @@ def meta_train(
         try:
             if validation is not None and not run.validations:
                 run.validate(validation, validation_tasks, validation_steps)
-                run.settle()
+                run.tell(over=False)
             while run.step < steps and not run.is_over(validate_every, patience, target):
                 before = run.step
                 stop = min([steps, *[p * (before // p + 1) for p in periods]])
@@ -271,8 +316,8 @@ def meta_train(
                 last = run.step == steps
                 if validation is not None and (run.step % validate_every == 0 or last):
                     run.validate(validation, validation_tasks, validation_steps)
-                run.settle()
                 last = last or run.is_over(validate_every, patience, target)
+                run.tell(over=last)
                 bar.set_postfix(run.postfix(), refresh=False)
                 bar.update(run.step - before)
                 let_interrupts_through()
@@ -281,11 +326,13 @@ def meta_train(
                 ):
                     run.save()
             run.store.close()
-        except (KeyboardInterrupt, SystemExit):
-            run.save()
-            run.store.close()
+        except BaseException as stopped:
+            if isinstance(stopped, KeyboardInterrupt | SystemExit) or metrics.failed:
+                run.save()
+                run.store.close()
             raise
         finally:
+            metrics.flush()
             run.store.release()
     return run.result()
 
@@ -303,7 +350,10 @@ class _Run:
         key: PRNGKeyArray,
         checkpoint: str | os.PathLike[str] | CheckpointFolder | None,
         resume: bool,
+        metrics: Metrics,
+        told: bool,
     ):
+        self.metrics, self.columns = metrics, len(metrics.columns) if told else 1
         self.begun = time.perf_counter()
         self.mesh = shared_mesh(estimator)
         outer = with_horizon(SkipNonFinite(outer), steps)
@@ -346,11 +396,14 @@ class _Run:
         """Run one chunk, of about a second, but not past `stop`."""
         count = min(stop - self.step, agree(self.chunk))
         begun = time.perf_counter()
-        args = (self.shared(jnp.asarray(count)), self.estimator, self.outer, self.problem, self.key)
-        state, values = jax.block_until_ready(_chunk(self.state, *args))
+        args = (self.shared(jnp.asarray(count)), self.estimator, self.outer, self.problem, self.key, self.columns)
+        state, rows = jax.block_until_ready(_chunk(self.state, *args))
         seconds = time.perf_counter() - begun
         self.state = state
-        self.values += [float(v) for v in np.asarray(values)[:count]]
+        rows = np.asarray(rows)[:count]
+        self.values += [float(v) for v in rows[:, 0]]
+        if self.columns > 1:
+            self.metrics.add(rows)
         if not self.compile_seconds:
             self.compile_seconds = seconds
         else:
@@ -370,6 +423,14 @@ class _Run:
                 "or begin with a smaller rate.",
                 stacklevel=4,
             )
+
+    def tell(self, *, over: bool) -> None:
+        """Give what was seen to the sinks, and remember this moment."""
+        step, loss = self.validations[-1] if self.validations else (-1, math.nan)
+        try:
+            self.metrics.emit(self.step, loss if step == self.step else None, over=over)
+        finally:
+            self.settle()
 
     def is_blind(self) -> bool:
         """Whether there are validations and none of them is finite, so that none is the best."""
@@ -393,12 +454,14 @@ class _Run:
 
     def settle(self) -> None:
         """Remember this moment, at which nothing is half done: what is saved, whenever an interrupt comes."""
-        self.settled = (self.state, self.best, self.best_step, len(self.values), len(self.validations))
+        row = {name: list(sums) for name, sums in self.metrics.sums.items() if sums[1]}
+        self.settled = (self.state, self.best, self.best_step, len(self.values), len(self.validations), row)
 
     def save(self) -> None:
-        state, best, best_step, step, validations = self.settled
+        state, best, best_step, step, validations, row = self.settled
         curves = Curves(self.values[:step], self.validations[:validations])
-        self.store.save(step, (state, best), {"kind": KIND, "meta_steps": step, "best_step": best_step}, curves)
+        about = {"kind": KIND, "meta_steps": step, "best_step": best_step, **({"row": row} if row else {})}
+        self.store.save(step, (state, best), about, curves)
         self.saved = time.monotonic()
 
     def is_late(self, seconds: float | None) -> bool:
@@ -419,6 +482,7 @@ class _Run:
         if type(best_step) is not int:
             raise CheckpointError(f"The checkpoint says that its best learner is of meta-step {best_step!r}.")
         self.best_step = best_step
+        self.metrics.begin(metadata.get("row"))
         if int(self.state.step) != self.step:
             raise CheckpointError(
                 f"The checkpoint was saved after meta-step {int(self.state.step)}, but its curves have {self.step} of "
