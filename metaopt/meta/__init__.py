@@ -35,6 +35,7 @@ from .training._curriculum import (
     train_curriculum as train_curriculum,
 )
 from .training._history import History as History, read_history as read_history
+from .training._rotation import Rotation as Rotation, Turn as Turn, rotation_turns as rotation_turns
 from .training._train import (
     MetaResult as MetaResult,
     MetaState as MetaState,

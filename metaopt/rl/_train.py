@@ -197,7 +197,7 @@ class _Run:
         self.saved = time.monotonic()
         self.store = None if checkpoint is None else CheckpointFile(checkpoint)
         try:
-            found = self.store.load((state, best)) if self.store is not None and resume else None
+            found = self.store.load(lambda _: (state, best)) if self.store is not None and resume else None
             if self.store is not None and not resume:
                 self.store.refuse_another()
         except BaseException:

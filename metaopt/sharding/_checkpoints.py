@@ -6,7 +6,7 @@ import logging
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -125,17 +125,20 @@ class OpenFolder:
             self.checkpointer.save(self.path / str(step), args=both)
         self.last = step
 
-    def load(self, like: T) -> tuple[T, dict[str, Any], Curves | None] | None:
-        """The latest checkpoint, if there is one: the arrays in a pytree like the given one, metadata, and curves.
+    def load(self, like: Callable[[dict[str, Any]], T]) -> tuple[T, dict[str, Any], Curves | None] | None:
+        """The latest checkpoint, if there is one: the arrays in a pytree like the one that the metadata ask for,
+        metadata, and curves.
 
         Old checkpoints have their curves in the metadata.
         """
         step = agree(max(self.steps(), default=-1))
         if step < 0:
             return None
-        place, args, leaves = self.path / str(step), self.args, _arrays(like)
+        place, args = self.path / str(step), self.args
         try:
             about = self.checkpointer.restore(place, args=args.Composite(about=args.JsonRestore()))["about"]
+            tree = like(about["metadata"])
+            leaves = _arrays(tree)
             _check_fit(place, about["leaves"], leaves)
             wanted = {n: jr.key_data(x) if is_key(x) else x for n, x in leaves.items() if x.size}
             abstract = {n: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=_sharding(x)) for n, x in wanted.items()}
@@ -160,7 +163,7 @@ class OpenFolder:
         metadata, curves = about["metadata"], None
         if "curves" in metadata:
             curves = self.curves.read(metadata["curves"], cut=jax.process_index() == 0)
-        return jtu.tree_map_with_path(fit, like), metadata, curves
+        return jtu.tree_map_with_path(fit, tree), metadata, curves
 
     def wait(self) -> None:
         """Wait until all is written; then remove what is old."""

@@ -15,12 +15,13 @@ from .data._sources import (
     TextSource as TextSource,
     WaveSource as WaveSource,
 )
+from .families._bucket import Bucket as Bucket, BucketTask as BucketTask
 from .families._classification import ClassificationTask as ClassificationTask
 from .families._diffusion import Diffusion as Diffusion, DiffusionTask as DiffusionTask
 from .families._digits import DigitsConv as DigitsConv, DigitsMLP as DigitsMLP
 from .families._few_shot import FewShot as FewShot, FewShotTask as FewShotTask
 from .families._functions import Functions as Functions, FunctionsTask as FunctionsTask
-from .families._generated import Generated as Generated, TaskDistribution as TaskDistribution, generate as generate
+from .families._generated import Generated as Generated
 from .families._labelled_classes import LabelledClasses as LabelledClasses, labelled_classes as labelled_classes
 from .families._mnist1d import Mnist1D as Mnist1D
 from .families._quadratics import Quadratics as Quadratics, QuadraticsTask as QuadraticsTask
@@ -30,6 +31,7 @@ from .families._rosenbrock import Rosenbrock as Rosenbrock, RosenbrockTask as Ro
 from .families._sinusoids import Sinusoids as Sinusoids, SinusoidsTask as SinusoidsTask
 from .families._sparse_coding import SparseCoding as SparseCoding, SparseCodingTask as SparseCodingTask
 from .families._supervised import SupervisedTask as SupervisedTask
+from .families._task_distribution import TaskDistribution as TaskDistribution, generate as generate
 from .families._teacher_student import TeacherStudent as TeacherStudent, TeacherStudentTask as TeacherStudentTask
 from .networks._networks import (
     AbstractNetwork as AbstractNetwork,

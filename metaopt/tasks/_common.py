@@ -44,12 +44,17 @@ def rows(table: Array, indices: Int[Array, " n"]) -> Array:
 
 def cross_entropy(logits: Float[Array, "n classes"], labels: Int[Array, " n"]) -> Float[Array, ""]:
     r"""The mean of $\log \sum_c e^{z_c} - z_y$, in at least 32 bits."""
+    return jnp.mean(cross_entropies(logits, labels))
+
+
+def cross_entropies(logits: Float[Array, "n classes"], labels: Int[Array, " n"]) -> Float[Array, " n"]:
+    """The cross-entropy of each example."""
     logits = logits.astype(compute_dtype(logits.dtype))
     shifted = logits - jax.lax.stop_gradient(jnp.max(logits, axis=1, keepdims=True))
     # A mask rather than an index: the gradient of indexing is a scatter.
     hit = labels[:, None] == jnp.arange(logits.shape[1], dtype=labels.dtype)[None, :]
     chosen = jnp.sum(jnp.where(hit, shifted, jnp.zeros_like(shifted)), axis=1)
-    return jnp.mean(jnp.log(jnp.sum(jnp.exp(shifted), axis=1)) - chosen)
+    return jnp.log(jnp.sum(jnp.exp(shifted), axis=1)) - chosen
 
 
 def mean_squared_error(outputs: Float[Array, "n d"], targets: Float[Array, "n d"]) -> Float[Array, ""]:

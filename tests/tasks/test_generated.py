@@ -1,5 +1,6 @@
 import math
 from collections import Counter
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -10,6 +11,8 @@ import pytest
 
 from metaopt.tasks import (
     AttentionNetwork,
+    Bucket,
+    BucketTask,
     Diffusion,
     DigitsConv,
     Generated,
@@ -73,7 +76,7 @@ def test_criteria_against_numpy(getkey):
     source = WaveSource(jnp.ones((2, 1)), jnp.ones((1, 3)), jnp.zeros(1), jnp.ones(3), jr.key(0))
     errors = {}
     for criterion in ("squared_error", "huber"):
-        network = Generated(data="waves", width=4, criterion=criterion)._network(source)
+        network = Generated(data="waves", width=4, criterion=criterion).network(source)
         task = SupervisedTask(network, source, jnp.asarray(3.0), criterion)
         params = task.init(key=jr.key(1))
         inputs, targets = source.measured()
@@ -199,3 +202,82 @@ def test_a_distribution_is_fitted_to_a_few_tasks():
         prior.fit([])
     with pytest.raises(ValueError, match="`width` must hold probabilities"):
         TaskDistribution(width={8: 0.0})
+
+
+_KINDS: dict[str, dict[str, Any]] = {
+    "dense": dict(data="digits", width=5, depth=2),
+    "convolutional": dict(architecture="convolutional", width=2),
+    "waves": dict(data="waves", width=4, criterion="squared_error"),
+    "attention": dict(architecture="attention", data="text", width=4),
+}
+
+
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=[] if k == "dense" else pytest.mark.slow) for k in _KINDS])
+def test_a_task_of_a_bucket_is_one_of_its_families(kind):
+    fixed = _KINDS[kind]
+    choices = ("cross_entropy", "squared_error") if "criterion" not in fixed else ("squared_error", "huber")
+    smooth = ("tanh", "gelu", "silu")
+    activations = {"convolutional": smooth, "attention": ("relu",)}.get(kind, ("relu", *smooth))
+    families = tuple(
+        Generated(**(fixed | {"activation": activation, "criterion": criterion, "batch_size": size}))
+        for activation in activations
+        for criterion, size in zip(choices, (5, 8), strict=True)
+        if kind != "attention" or criterion == "cross_entropy"
+    )
+    bucket = Bucket(families)
+
+    @jax.jit
+    def both(key):
+        task = bucket.sample(key=key)
+        params = task.init(key=key)
+        inputs, targets = task.source.batch(8, key=key)
+
+        def plain(family):
+            def loss(params):
+                network = family.network(task.source)
+                alone = SupervisedTask(network, task.source, task.start_scale, family.criterion, family.batch_size)
+                return alone._error(params, inputs[: family.batch_size], targets[: family.batch_size])
+
+            return jax.value_and_grad(loss)(params)
+
+        return task.evaluate(params, key=key), [plain(family) for family in families], task.counted
+
+    met = set()
+    for seed in range(12):
+        (value, grads), wanted, counted = both(jr.key(seed))
+        close = [i for i, (v, _) in enumerate(wanted) if abs(float(v) - float(value)) <= 1e-6 * abs(float(v))]
+        assert close, (value, wanted)
+        met |= set(close)
+        assert int(counted) == families[close[0]].batch_size
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), grads, wanted[close[0]][1])
+    assert len(met) >= min(3, len(families))
+
+
+def test_a_bucket_draws_its_families_by_weight():
+    families = (Generated(width=4, batch_size=8), Generated(width=4, batch_size=16, activation="tanh"))
+    tasks = jax.vmap(lambda key: eqx.filter(Bucket(families, (1.0, 3.0)).sample(key=key), eqx.is_array))(
+        jr.split(jr.key(0), 4000)
+    )
+    # Four standard deviations of a share among 4000.
+    assert abs(float(jnp.mean(tasks.counted == 16)) - 0.75) < 4 * math.sqrt(0.75 * 0.25 / 4000)
+
+
+def test_only_families_of_one_shape_share_a_bucket():
+    with pytest.raises(ValueError, match="differ in what programs depend on"):
+        Bucket((Generated(width=4), Generated(width=8)))
+    with pytest.raises(ValueError, match="differ in what programs depend on"):
+        Bucket((Generated(width=4), Generated(width=4, activation="elu")))
+    with pytest.raises(ValueError, match="2 positive numbers"):
+        Bucket((Generated(width=4), Generated(width=4, batch_size=8)), (1.0, -1.0))
+    with pytest.raises(ValueError, match="`families` is empty"):
+        Bucket(())
+
+
+def test_a_thousand_families_are_few_buckets():
+    mixture = generate(1000, seed=0, buckets=True)
+    assert mixture.weights is not None and sum(mixture.weights) == 1000
+    alone = generate(1000, seed=0)
+    assert len(alone.families) > 500 and len(mixture.families) < 200
+    assert sum(b.batch_size.size for b in mixture.families if isinstance(b, Bucket)) == len(alone.families)
+    task = mixture.families[0].sample(key=jr.key(0))
+    assert isinstance(task, BucketTask) and bool(jnp.isfinite(task.loss(task.init(key=jr.key(0)), key=jr.key(1))))

@@ -90,11 +90,13 @@ class CheckpointFile:
         save(self.path, tree, metadata={**metadata, "curves": about})
         self._is_ours = True
 
-    def load(self, like: T) -> tuple[T, dict[str, Any], Curves | None] | None:
-        """What was saved, if there is something: arrays, metadata and curves. Old files have curves in the metadata."""
+    def load(self, like: Callable[[dict[str, Any]], T]) -> tuple[T, dict[str, Any], Curves | None] | None:
+        """What was saved, if there is something: arrays in a pytree like the one that the metadata ask for, metadata,
+        and curves. Old files have curves in the metadata."""
         if not self.path.exists():
             return None
-        tree, metadata = load(self.path, like), read_header(self.path)["metadata"]
+        metadata = read_header(self.path)["metadata"]
+        tree = load(self.path, like(metadata))
         curves = self.curves.read(metadata["curves"], cut=True) if "curves" in metadata else None
         self._is_ours = True
         return tree, metadata, curves

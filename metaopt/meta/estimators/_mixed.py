@@ -1,6 +1,7 @@
 """Several families at once."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TypeVar
 
 import equinox as eqx
@@ -50,23 +51,31 @@ class Mixed(AbstractSpreadEstimator[tuple[S, ...]]):
             # decompositions, can wait for each other's threads forever. XLA would not see through this.
             k = jnp.where(jnp.isnan(found[-1][1].value), jr.fold_in(k, 1), k) if found else k
             found.append(self.inner.estimate(own, learner, part, key=k))
-        scales = [self._scale(estimate.grads, share) for (_, estimate), share in zip(found, shares, strict=True)]
+        estimates = [estimate for _, estimate in found]
+        values = jnp.stack([estimate.value for estimate in estimates])
+        together = dataclasses.replace(self.add_up(estimates, shares), families=values)
+        return tuple(own for own, _ in found), together
+
+    def add_up(
+        self, estimates: Sequence[MetaGradient], shares: Sequence[float] | Sequence[Float[Array, ""]]
+    ) -> MetaGradient:
+        """The estimate of all families, of one of each and what they count."""
+        scales = [self._scale(e.grads, share) for e, share in zip(estimates, shares, strict=True)]
 
         def add(*grads: Array) -> Array:
             terms = [jnp.where(s > 0, g * s.astype(g.dtype), 0) for g, s in zip(grads, scales, strict=True)]
             return jnp.sum(jnp.stack(terms), axis=0)
 
-        grads = jtu.tree_map(add, *[estimate.grads for _, estimate in found])
-        value = jnp.sum(jnp.stack([share * e.value for (_, e), share in zip(found, shares, strict=True)]))
-        lost = jnp.sum(jnp.stack([estimate.nonfinite for _, estimate in found]))
-        values = jnp.stack([estimate.value for _, estimate in found])
+        grads = jtu.tree_map(add, *[estimate.grads for estimate in estimates])
+        value = jnp.sum(jnp.stack([share * e.value for e, share in zip(estimates, shares, strict=True)]))
+        lost = jnp.sum(jnp.stack([estimate.nonfinite for estimate in estimates]))
         variances = [
-            e.variance * jnp.square(s) for (_, e), s in zip(found, scales, strict=True) if e.variance is not None
+            e.variance * jnp.square(s) for e, s in zip(estimates, scales, strict=True) if e.variance is not None
         ]
-        variance = jnp.nansum(jnp.stack(variances)) if len(variances) == len(found) else None
-        return tuple(own for own, _ in found), MetaGradient(grads, value, lost.astype(jnp.int32), variance, values)
+        variance = jnp.nansum(jnp.stack(variances)) if len(variances) == len(estimates) else None
+        return MetaGradient(grads, value, lost.astype(jnp.int32), variance)
 
-    def _scale(self, grads: PyTree, share: float) -> Float[Array, ""]:
+    def _scale(self, grads: PyTree, share: float | Float[Array, ""]) -> Float[Array, ""]:
         """What a family's gradient is multiplied with; zero if it is not finite or zero."""
         norm = global_norm(grads)
         fine = jnp.isfinite(norm) & (norm > 0)

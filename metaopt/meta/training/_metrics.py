@@ -22,6 +22,7 @@ Sink = Callable[[int, Mapping[str, float]], None]
 # What each meta-step gives, before the losses of families.
 _MEANS = ("loss", "gradient_norm", "update_norm", "square", "variance")
 _TOTALS = ("skipped", "diverged")
+_MOST_COLUMNS = 32
 
 
 def seen(
@@ -39,10 +40,10 @@ def seen(
 
 
 def family_names(family: AbstractTaskFamily | Mixture) -> list[str]:
-    """The families of a mixture by the names of their classes, numbered where there are several of one."""
+    """The families of a mixture by their labels, or the names of their classes, numbered where several are alike."""
     if not isinstance(family, Mixture):
         return []
-    kinds = [type(each).__name__ for each in family.families]
+    kinds = [getattr(each, "label", type(each).__name__) for each in family.families]
     number = Counter(kinds)
     count: Counter[str] = Counter()
     names = []
@@ -50,6 +51,17 @@ def family_names(family: AbstractTaskFamily | Mixture) -> list[str]:
         names.append(kind if number[kind] == 1 else f"{kind}.{count[kind]}")
         count[kind] += 1
     return names
+
+
+def family_kinds(families: Mixture) -> tuple[list[int], list[str]]:
+    """Columns for the families of a mixture: which one each has, and the names. There is one for each of up to 32
+    families; of more, one for each kind."""
+    names = family_names(families)
+    if len(names) <= _MOST_COLUMNS:
+        return list(range(len(names))), names
+    kinds = [getattr(each, "kind", type(each).__name__) for each in families.families]
+    names = sorted(set(kinds))
+    return [names.index(kind) for kind in kinds], names
 
 
 class Metrics:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
 import jax
@@ -25,7 +26,7 @@ class Nowhere:
     def save(self, step: int, tree: Any, metadata: dict[str, Any], curves: Curves) -> None:
         pass
 
-    def load(self, like: T) -> tuple[T, dict[str, Any], Curves | None] | None:
+    def load(self, like: Callable[[dict[str, Any]], T]) -> tuple[T, dict[str, Any], Curves | None] | None:
         pass
 
     def wait(self) -> None:

@@ -1,5 +1,6 @@
 """The driver of meta-training."""
 
+import dataclasses
 import math
 import os
 import time
@@ -35,15 +36,20 @@ from ...sharding import CheckpointFolder
 from ...sharding._everywhere import agree, fetch, replicate
 from ..base import AbstractEstimator, MetaGradient, MetaProblem
 from ..estimators._devices import task_keys
+from ..estimators._mixed import mixture
 from ..estimators._partition import partition
 from ..estimators._task_parallel import shared_mesh
+from ._apart import Apart, Common, apart
 from ._history import KIND, History, to_history
-from ._metrics import Metrics, Sink, family_names, seen
+from ._metrics import Metrics, Sink, family_kinds, family_names, seen
+from ._rotation import Rotation
 from ._stores import open_store
 
 
 T = TypeVar("T")
 _LONGEST_CHUNK = 512
+# Families in one program, each about ten seconds of compiling.
+_MANY = 16
 _SECONDS_PER_CHUNK = 1.0
 
 
@@ -67,7 +73,10 @@ class MetaResult(eqx.Module):
         those before ([`metaopt.SkipNonFinite`][]).
     - `diverged`: how many tasks diverged in all.
     - `best_step`: the meta-step of `learner`.
-    - `seconds`, `compile_seconds`: wall-clock time of this call, in all and for compiling.
+    - `seconds`, `compile_seconds`: wall-clock time of this call, in all and for compiling; with a `rotation`, for
+        waiting until something was compiled.
+    - `programs`: how many programs this call compiled to estimate meta-gradients: one, or with a `rotation` one for
+        each shape of families that had a turn.
     """
 
     learner: Learner
@@ -78,6 +87,7 @@ class MetaResult(eqx.Module):
     best_step: int
     seconds: float
     compile_seconds: float
+    programs: int = 1
 
 
 def meta_step(
@@ -192,6 +202,7 @@ def meta_train(
     outer: AbstractAlgorithm[Any, Any, Any],
     steps: int,
     key: PRNGKeyArray,
+    rotation: Rotation | None = None,
     validation: AbstractTaskFamily | Mixture | None = None,
     validate_every: int | None = None,
     validation_tasks: int = 16,
@@ -229,6 +240,8 @@ def meta_train(
     - `outer`: any algorithm; it is told the number of meta-steps.
     - `steps`: the number of meta-steps, at least 1.
     - `key`: the key of the run.
+    - `rotation`: how the families of a large mixture take turns, each with a program of its own. Without, all families
+        are in one program, which takes long to compile if they are many. The estimator is [`metaopt.meta.Mixed`][].
     - `validation`: held-out tasks. The learner with the lowest validation loss is kept.
     - `validate_every`: meta-steps between validations; by default a tenth of `steps`.
     - `validation_tasks`: how many tasks a validation averages over.
@@ -255,7 +268,8 @@ def meta_train(
 
     Metrics are of the meta-steps since the call before, and the same in a run that was interrupted and resumed:
 
-    - `loss`: the mean inner value; `loss:NAME` that of each family of a mixture.
+    - `loss`: the mean inner value; `loss:NAME` that of each family of a mixture, or, with a `rotation` of more than 32
+        families, of each kind of family.
     - `validation`: the validation loss, NaN where there is none.
     - `signal_to_noise`: $\lVert g \rVert^2 / \mathbb{E} \lVert \hat g - g \rVert^2$ for the meta-gradient $g$ and its
         estimate $\hat g$, an unbiased estimate of both from how much the tasks differ; it may come out negative where
@@ -275,7 +289,7 @@ def meta_train(
     - `ValueError`: for a `steps`, `validate_every`, `checkpoint_every`, `sink_every` or `patience` below 1, a
         `checkpoint_seconds` that is not above 0, `patience` or `target` without `validation`, or `resume` without
         `checkpoint`; in a run of many processes, if the estimator is not
-        spread over the devices of all, or the checkpoint is a file.
+        spread over the devices of all, or the checkpoint is a file; for a `rotation` of anything but a mixture.
     - `TypeError`: if the tasks of a family differ in shape.
     - `OSError`: if the checkpoint cannot be written; tried before training starts. A `FileExistsError` if it is
         that of another run and `resume` is not given, a `BlockingIOError` if another run writes it now.
@@ -294,8 +308,17 @@ def meta_train(
         raise ValueError("`resume=True` needs the `checkpoint` file to resume from.")
     for family in [problem.family] if validation is None else [problem.family, validation]:
         check_family(family)
-    metrics = Metrics(sinks if jax.process_index() == 0 else (), sink_every, family_names(problem.family))
-    run = _Run(learner, problem, estimator, outer, steps, key, checkpoint, resume, metrics, told=bool(sinks))
+    if rotation is None and isinstance(problem.family, Mixture) and len(problem.family.families) > _MANY:
+        warnings.warn(
+            f"All {len(problem.family.families)} families of the mixture go into one program, which takes very long to "
+            "compile. Give `rotation=metaopt.meta.Rotation()`, with which each has one of its own.",
+            stacklevel=2,
+        )
+    if rotation is not None:
+        apart(estimator)
+    names = family_names(problem.family) if rotation is None else family_kinds(mixture(problem))[1]
+    metrics = Metrics(sinks if jax.process_index() == 0 else (), sink_every, names)
+    run = _Run(learner, problem, estimator, outer, steps, key, rotation, checkpoint, resume, metrics, told=bool(sinks))
     periods = [checkpoint_every] if checkpoint is not None else []
     periods += [validate_every] if validation is not None else []
     validation = run.shared(validation)
@@ -334,6 +357,8 @@ def meta_train(
         finally:
             metrics.flush()
             run.store.release()
+            if run.apart is not None:
+                run.apart.close()
     return run.result()
 
 
@@ -348,6 +373,7 @@ class _Run:
         outer: AbstractAlgorithm[Any, Any, Any],
         steps: int,
         key: PRNGKeyArray,
+        rotation: Rotation | None,
         checkpoint: str | os.PathLike[str] | CheckpointFolder | None,
         resume: bool,
         metrics: Metrics,
@@ -366,7 +392,14 @@ class _Run:
         zero, learner, outer_state, self.estimator, self.problem = self.shared(given)
         self.outer = self.shared(outer)
         self.key, self.validation_key, estimator_key = self.shared((run_key, validation_key, estimator_key))
-        estimator_state = eqx.filter_jit(self.estimator.init)(learner, self.problem, key=estimator_key)
+        if rotation is None:
+            self.apart = None
+            estimator_state = eqx.filter_jit(self.estimator.init)(learner, self.problem, key=estimator_key)
+        else:
+            self.apart = Apart(
+                rotation, self.estimator, self.outer, self.problem, learner, run_key, steps=steps, told=told
+            )
+            estimator_state = self.apart.seats(0)
         self.state = MetaState(zero, learner, outer_state, estimator_state, zero)
         self.best, self.best_step = learner, 0
         self.values: list[float] = []
@@ -396,18 +429,31 @@ class _Run:
         """Run one chunk, of about a second, but not past `stop`."""
         count = min(stop - self.step, agree(self.chunk))
         begun = time.perf_counter()
-        args = (self.shared(jnp.asarray(count)), self.estimator, self.outer, self.problem, self.key, self.columns)
-        state, rows = jax.block_until_ready(_chunk(self.state, *args))
+        if self.apart is None:
+            args = (self.shared(jnp.asarray(count)), self.estimator, self.outer, self.problem, self.key, self.columns)
+            state, rows = jax.block_until_ready(_chunk(self.state, *args))
+            rows = np.asarray(rows)[:count]
+            waited = 0.0
+        else:
+            waited = self.apart.seconds
+            state, rows = self._advance_apart(self.apart, count)
+            waited = self.apart.seconds - waited
         seconds = time.perf_counter() - begun
         self.state = state
-        rows = np.asarray(rows)[:count]
         self.values += [float(v) for v in rows[:, 0]]
         if self.columns > 1:
             self.metrics.add(rows)
-        if not self.compile_seconds:
+        if self.apart is None and not self.compile_seconds:
             self.compile_seconds = seconds
         else:
+            self.compile_seconds += waited
+            seconds = max(seconds - waited, 1e-6)
             self.chunk = int(min(max(1, count * _SECONDS_PER_CHUNK / seconds), 4 * count, _LONGEST_CHUNK))
+
+    def _advance_apart(self, apart: Apart, count: int) -> tuple[MetaState, Float[np.ndarray, "steps columns"]]:
+        s = self.state
+        common, seats, rows = apart.advance(Common(s.step, s.learner, s.outer, s.diverged), s.estimator, count)
+        return MetaState(common.step, common.learner, common.outer, seats, common.diverged), rows
 
     def validate(self, family: AbstractTaskFamily | Mixture, tasks: int, steps: int | None) -> None:
         steps = self.problem.horizon.longest if steps is None else steps
@@ -472,7 +518,7 @@ class _Run:
 
     def load(self) -> bool:
         """Go on from what is stored; returns whether there is something."""
-        found = self.store.load((self.state, self.best))
+        found = self.store.load(self._like)
         if found is None:
             return False
         (self.state, self.best), metadata, curves = found
@@ -489,6 +535,13 @@ class _Run:
                 "them. Go on from an earlier one."
             )
         return True
+
+    def _like(self, metadata: dict[str, Any]) -> tuple[MetaState, Learner]:
+        """What a checkpoint with this metadata holds: with families that take turns, it depends on when."""
+        state, step = self.state, metadata.get("meta_steps")
+        if self.apart is not None and type(step) is int:
+            state = dataclasses.replace(state, estimator=self.apart.seats(step))
+        return state, self.best
 
     def result(self) -> MetaResult:
         skipped, diverged = int(self.state.outer.skipped), int(self.state.diverged)
@@ -520,6 +573,7 @@ class _Run:
             best_step=best_step,
             seconds=time.perf_counter() - self.begun,
             compile_seconds=self.compile_seconds,
+            programs=1 if self.apart is None else self.apart.programs,
         )
 
 

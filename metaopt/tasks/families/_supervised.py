@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..._core import AbstractLossTask
 from ..._core.arrays._trees import compute_dtype
-from .._common import check_at_least, check_choice, cross_entropy, mean_squared_error
+from .._common import check_at_least, check_choice, cross_entropies
 from ..data._sources import AbstractSource, Targets
 from ..networks._networks import AbstractNetwork, Layers
 
@@ -60,15 +60,19 @@ class SupervisedTask(AbstractLossTask):
         return self._error(params, *self.source.measured())
 
     def _error(self, params: Layers, inputs: Float[Array, "n inputs"], targets: Targets) -> Float[Array, ""]:
-        outputs = self.network.apply(params, inputs)
-        labels = jnp.issubdtype(targets.dtype, jnp.integer)
-        if self.criterion == "cross_entropy":
-            if not labels:
-                raise ValueError("`cross_entropy` needs class numbers, but the source has vectors as targets.")
-            return cross_entropy(outputs, targets)
-        wanted = jax.nn.one_hot(targets, outputs.shape[1], dtype=outputs.dtype) if labels else targets
-        if self.criterion == "squared_error":
-            return mean_squared_error(outputs, wanted.astype(outputs.dtype))
-        errors = (outputs - wanted.astype(outputs.dtype)).astype(compute_dtype(outputs.dtype))
-        small = jnp.clip(jnp.abs(errors), 0, 1)
-        return jnp.mean(small * (jnp.abs(errors) - 0.5 * small))
+        return jnp.mean(example_losses(self.criterion, self.network.apply(params, inputs), targets))
+
+
+def example_losses(criterion: Criterion, outputs: Float[Array, "n outputs"], targets: Targets) -> Float[Array, " n"]:
+    """The loss of each example, in at least 32 bits."""
+    labels = jnp.issubdtype(targets.dtype, jnp.integer)
+    if criterion == "cross_entropy":
+        if not labels:
+            raise ValueError("`cross_entropy` needs class numbers, but the source has vectors as targets.")
+        return cross_entropies(outputs, targets)
+    wanted = jax.nn.one_hot(targets, outputs.shape[1], dtype=outputs.dtype) if labels else targets
+    errors = (outputs - wanted.astype(outputs.dtype)).astype(compute_dtype(outputs.dtype))
+    if criterion == "squared_error":
+        return jnp.mean(jnp.square(errors), axis=1)
+    small = jnp.clip(jnp.abs(errors), 0, 1)
+    return jnp.mean(small * (jnp.abs(errors) - 0.5 * small), axis=1)

@@ -2,7 +2,7 @@
 
 import abc
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, Literal
 
@@ -60,16 +60,30 @@ class DenseNetwork(AbstractNetwork):
         return draw_layers(list(pairwise(self.sizes)), scaled=self.normalization != "none", key=key)
 
     def apply(
-        self, params: Layers, inputs: Float[Array, "n inputs"], *, counted: int | None = None
+        self,
+        params: Layers,
+        inputs: Float[Array, "n inputs"],
+        *,
+        counted: int | None = None,
+        activation: Callable[[Array], Array] | None = None,
     ) -> Float[Array, "n outputs"]:
-        """The outputs. Means of the batch are taken over its first `counted` rows, by default over all."""
-        return affine(params[-1], self.features(params, inputs, counted=counted))
+        """The outputs.
+
+        Means of the batch are taken over its first `counted` rows, by default over all. An `activation` that is given
+        is used in place of the network's own.
+        """
+        return affine(params[-1], self.features(params, inputs, counted=counted, activation=activation))
 
     def features(
-        self, params: Layers, inputs: Float[Array, "n inputs"], *, counted: int | None = None
+        self,
+        params: Layers,
+        inputs: Float[Array, "n inputs"],
+        *,
+        counted: int | None = None,
+        activation: Callable[[Array], Array] | None = None,
     ) -> Float[Array, "n features"]:
         """What the last layer reads."""
-        activation = activation_function(self.activation)
+        activation = activation_function(self.activation) if activation is None else activation
         values = inputs
         for layer in params[:-1]:
             values = activation(_normalized(layer, values, self.normalization, counted))
@@ -112,16 +126,30 @@ class ConvolutionalNetwork(AbstractNetwork):
         return draw_layers([*kernels, (side * side * self.channels[-1], self.outputs)], scaled=scaled, key=key)
 
     def apply(
-        self, params: Layers, inputs: Float[Array, "n inputs"], *, counted: int | None = None
+        self,
+        params: Layers,
+        inputs: Float[Array, "n inputs"],
+        *,
+        counted: int | None = None,
+        activation: Callable[[Array], Array] | None = None,
     ) -> Float[Array, "n outputs"]:
-        """The outputs. Means of the batch are taken over its first `counted` rows, by default over all."""
-        return affine(params[-1], self.features(params, inputs, counted=counted))
+        """The outputs.
+
+        Means of the batch are taken over its first `counted` rows, by default over all. An `activation` that is given
+        is used in place of the network's own.
+        """
+        return affine(params[-1], self.features(params, inputs, counted=counted, activation=activation))
 
     def features(
-        self, params: Layers, inputs: Float[Array, "n inputs"], *, counted: int | None = None
+        self,
+        params: Layers,
+        inputs: Float[Array, "n inputs"],
+        *,
+        counted: int | None = None,
+        activation: Callable[[Array], Array] | None = None,
     ) -> Float[Array, "n features"]:
         """What the last layer reads."""
-        activation = activation_function(self.activation)
+        activation = activation_function(self.activation) if activation is None else activation
         values = inputs.reshape(-1, self.side, self.side, 1)
         for layer in params[:-1]:
             values = activation(_convolve(layer, values, self.normalization, counted))
