@@ -85,6 +85,12 @@ BENCHMARKS: dict[str, Benchmark] = {
         "metaopt.bench.meta._estimators:run",
         2,
     ),
+    "meta-families": Benchmark(
+        "meta-training on a thousand families: programs, compiling, and what sharing programs costs",
+        "metaopt.bench.meta._families:run",
+        20,
+        "extra `data`",
+    ),
     "meta-throughput": Benchmark(
         "inner steps per second of PES meta-training against opifex",
         "metaopt.bench.meta._throughput:run",

@@ -26,7 +26,7 @@ _TASKS, _TRUNCATION, _HORIZON = 16, 20, 100
 _INNER_STEPS = 2 * _TASKS * _TRUNCATION
 
 
-def _available() -> int:
+def available_devices() -> int:
     """How many devices the tasks can be spread over: on CPU one per core, if nothing has run in this process yet."""
     try:
         jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
@@ -84,7 +84,7 @@ _Measured: TypeAlias = dict[int, list[tuple[float, float, float]]]
 
 def _alternate(blocks: int, rounds: int) -> tuple[_Measured, list[dict[str, Any]], str]:
     """Measure ourselves, on one device and on all, and the peer in turns."""
-    ours: _Measured = {devices: [_measure(blocks, devices)] for devices in sorted({1, _available()})}
+    ours: _Measured = {devices: [_measure(blocks, devices)] for devices in sorted({1, available_devices()})}
     peers = []
     for _ in range(rounds):
         try:

@@ -118,6 +118,15 @@ class Bucket(AbstractTaskFamily):
         """What people see of it, such as `dense digits 32x1`."""
         return f"{self.kind} {self.like.width}x{self.like.depth}"
 
+    def member(self, index: int) -> Generated:
+        """One of the families, by itself."""
+        return dataclasses.replace(
+            self.like,
+            activation=self.activations[int(self.activation[index])],
+            criterion=self.criteria[int(self.criterion[index])],
+            batch_size=int(self.batch_size[index]),
+        )
+
     def sample(self, *, key: PRNGKeyArray) -> "BucketTask":
         family_key, source_key, scale_key = jr.split(key, 3)
         drawn = jr.uniform(family_key, (), self.cumulated.dtype)
