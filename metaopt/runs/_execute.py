@@ -30,8 +30,20 @@ from ..evaluate import (
     plot,
     write_json,
 )
-from ..meta import MetaResult, meta_train
+from ..meta import (
+    AbstractEstimator,
+    CurriculumResult,
+    MetaProblem,
+    MetaResult,
+    Rotation,
+    meta_train,
+    rotation_turns,
+    train_curriculum,
+)
+from ..meta.estimators._mixed import mixture
 from ..meta.estimators._task_parallel import shared_mesh
+from ..meta.training._apart import apart
+from ..meta.training._metrics import family_names
 from ..registry import DEFAULT
 from ..sharding import CheckpointFolder
 from ..spec import Registry, SpecError, build, dumps, normalize, read
@@ -52,12 +64,13 @@ def execute(
 ) -> Comparison | None:
     """Execute a run and leave its results in a folder.
 
-    Writes `spec.toml`, `checkpoint.metaopt` and `checkpoint.metaopt.curves` (while training), `learner.metaopt` (which
-    [`metaopt.load`][] opens), `history.json`, `metrics.csv` and, where matplotlib is installed, `history.png` (both
-    grow while training), and with an evaluation `comparison.json`, `report.txt` and `curves.png`. While it runs it
-    holds the lock `.lock`, which ends with the process, so that no second run writes to the folder. If the folder is
-    emptied, removed or moved meanwhile, all that is needed to resume is written to its place with the next checkpoint,
-    with a warning.
+    Writes `spec.toml`, `checkpoint.metaopt` and `checkpoint.metaopt.curves` (while training; those of a curriculum are
+    in the folder `stages`), `learner.metaopt` (which [`metaopt.load`][] opens), `history.json`, `metrics.csv` and,
+    where matplotlib is installed, `history.png` (both grow while training), with a rotation `families.csv` (who was
+    resident from which meta-step on), and with an evaluation `comparison.json`, `report.txt` and `curves.png`. While
+    it runs it holds the lock `.lock`, which ends with the process, so that no second run writes to the folder. If the
+    folder is emptied, removed or moved meanwhile, all that is needed to resume is written to its place with the next
+    checkpoint, with a warning.
 
     In a run of many processes ([`metaopt.sharding.initialize`][]) all of them call this. They train together, with
     checkpoints in the folder `checkpoints`; everything else, printing included, the first one does alone.
@@ -99,14 +112,14 @@ def execute(
             if run.description and progress:
                 print(printable(run.description, lines=True), flush=True)
         try:
-            place = Watched(folder / _checkpoint(), lambda: _keep(folder, explicit, lock))
+            place = Watched(folder / _checkpoint(run), lambda: _keep(folder, explicit, lock))
             result = _train(run, place, resume, progress, _sinks(run, folder, lock, resume, progress))
             if lock is None:
                 return None
             _keep(folder, explicit, lock)
             return _finish(run, result, explicit, folder, progress)
         except KeyboardInterrupt as interrupt:
-            if (folder / _checkpoint()).exists():
+            if (folder / _checkpoint(run)).exists():
                 again = f"run {shlex.quote(str(folder / 'spec.toml'))} --out {shlex.quote(str(folder))} --resume"
                 start = "" if jax.process_count() == 1 else f"launch -n {jax.process_count()} -- "
                 interrupt.add_note(f"What was reached is saved; go on with `python -m metaopt {start}{again}`.")
@@ -121,14 +134,18 @@ def _keep(folder: pathlib.Path, explicit: dict[str, Any], lock: Lock | None) -> 
         _write_spec(folder, explicit)
 
 
-def _checkpoint() -> str:
-    return "checkpoint.metaopt" if jax.process_count() == 1 else "checkpoints"
+def _checkpoint(run: Run) -> str:
+    if jax.process_count() > 1:
+        return "checkpoints"
+    return "stages" if run.stages else "checkpoint.metaopt"
 
 
 def _finish(
     run: Run, result: MetaResult, explicit: dict[str, Any], folder: pathlib.Path, progress: bool
 ) -> Comparison | None:
     # No times: a run that is repeated writes the same bytes.
+    if (turns := _turns(run, len(result.history.values))) is not None:
+        write_at_once(folder / "families.csv", turns.encode())
     facts = {"kind": "learner", "meta_steps": len(result.history.values)}
     curve = {"validations": result.history.validations, "best_step": result.best_step}
     save(folder / "learner.metaopt", result.learner, spec=explicit["learner"], metadata={**facts, **curve})
@@ -143,13 +160,36 @@ def _finish(
     return comparison
 
 
+def _turns(run: Run, steps: int) -> str | None:
+    """Which family was resident from which meta-step on, as comma-separated values."""
+    if run.rotation is None or run.problem is None:
+        return None
+    families = mixture(run.problem)
+    names = family_names(families)
+    turns = rotation_turns(run.rotation, families, key=jr.key(run.seed), steps=steps)
+    lines = [f"{turn.step},{turn.seat},{turn.family},{names[turn.family]}\n" for turn in turns]
+    return "step,seat,family,name\n" + "".join(lines)
+
+
 def _check_estimator(run: Run) -> None:
     """Say now what would otherwise be said after the folder was made."""
     try:
-        shared_mesh(run.estimator)
-        eqx.filter_eval_shape(run.estimator.init, run.learner, run.problem, key=jr.key(run.seed))
+        for problem, rotation, estimator in _parts(run):
+            shared_mesh(estimator)
+            if rotation is not None and problem is not None:
+                # One for all: there may be hundreds.
+                estimator = apart(estimator)[1]
+                problem = dataclasses.replace(problem, family=mixture(problem).families[0])
+            eqx.filter_eval_shape(estimator.init, run.learner, problem, key=jr.key(run.seed))
     except (TypeError, ValueError) as error:
         raise SpecError("", str(error)) from error
+
+
+def _parts(run: Run) -> list[tuple[MetaProblem | None, Rotation | None, AbstractEstimator[Any]]]:
+    """What is trained for, one after the other."""
+    if not run.stages:
+        return [(run.problem, run.rotation, run.estimator)]
+    return [(s.problem, s.rotation, run.estimator if s.estimator is None else s.estimator) for s in run.stages]
 
 
 def _prepare(folder: pathlib.Path, explicit: dict[str, Any], resume: bool) -> None:
@@ -164,9 +204,9 @@ def _prepare(folder: pathlib.Path, explicit: dict[str, Any], resume: bool) -> No
         for key in sorted({*before, *explicit} - _CHANGEABLE):
             if before.get(key) != explicit.get(key):
                 raise SpecError(key, f"differs from `{file}`, the run to resume. Start a new one in another folder.")
-        (other,) = {"checkpoint.metaopt", "checkpoints"} - {_checkpoint()}
-        if (folder / other).exists():
-            who = "many processes" if other == "checkpoints" else "one process"
+        many = jax.process_count() > 1
+        if any((folder / other).exists() for other in (("checkpoint.metaopt", "stages") if many else ("checkpoints",))):
+            who = "one process" if many else "many processes"
             raise SpecError("", f"`{folder}` holds a run of {who}, which only {who} can resume.")
     _write_spec(folder, explicit)
 
@@ -217,6 +257,24 @@ def _can_draw() -> bool:
 
 
 def _train(run: Run, checkpoint: Watched, resume: bool, progress: bool, sinks: list[Sink]) -> MetaResult:
+    place = checkpoint if jax.process_count() == 1 else CheckpointFolder(checkpoint)
+    if run.stages:
+        return _in_one(
+            train_curriculum(
+                run.learner,
+                run.stages,
+                estimator=run.estimator,
+                outer=run.outer,
+                key=jr.key(run.seed),
+                validation_tasks=run.validation_tasks,
+                checkpoint=place,
+                sinks=sinks,
+                sink_every=run.sink_every,
+                resume=resume,
+                progress=progress,
+            )
+        )
+    assert run.problem is not None and run.steps is not None
     return meta_train(
         run.learner,
         run.problem,
@@ -233,9 +291,27 @@ def _train(run: Run, checkpoint: Watched, resume: bool, progress: bool, sinks: l
         checkpoint_every=run.checkpoint_every,
         sinks=sinks,
         sink_every=run.sink_every,
-        checkpoint=checkpoint if jax.process_count() == 1 else CheckpointFolder(checkpoint),
+        rotation=run.rotation,
+        checkpoint=place,
         resume=resume,
         progress=progress,
+    )
+
+
+def _in_one(course: CurriculumResult) -> MetaResult:
+    """The result of a curriculum as that of one training."""
+    last = course.stages[-1]
+    before = len(course.history.values) - len(last.history.values)
+    return MetaResult(
+        learner=course.learner,
+        last=last.last,
+        history=course.history,
+        skipped=sum(stage.skipped for stage in course.stages),
+        diverged=sum(stage.diverged for stage in course.stages),
+        best_step=before + last.best_step,
+        seconds=sum(stage.seconds for stage in course.stages),
+        compile_seconds=sum(stage.compile_seconds for stage in course.stages),
+        programs=sum(stage.programs for stage in course.stages),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from .._core import AbstractAlgorithm, AbstractTaskFamily, Learner, Mixture
 from .._core.arrays._numbers import REAL, check_counts
 from ..evaluate import BASELINES
-from ..meta import AbstractEstimator, MetaProblem
+from ..meta import AbstractEstimator, MetaProblem, Rotation, Stage
 from ..registry import unknown
 
 
@@ -57,6 +57,9 @@ class Run:
     """A run of meta-training: what is learned, from what, how, and how it is judged.
 
     - `learner`, `problem`, `estimator`, `outer`, `steps`: the arguments of [`metaopt.meta_train`][].
+    - `stages`: in place of `problem` and `steps`, the stages of a curriculum, as [`metaopt.meta.train_curriculum`][]
+        takes them. Each has its own `validation`, `validate_every`, `patience`, `target` and `rotation`.
+    - `rotation`: how the families of a large mixture take turns.
     - `description`: what the run is, in a sentence.
     - `seed`: the seed of everything.
     - `start`: the file of a saved learner of this kind, whose numbers to go on from.
@@ -69,10 +72,11 @@ class Run:
     """
 
     learner: Learner
-    problem: MetaProblem
     estimator: AbstractEstimator[Any]
     outer: AbstractAlgorithm[Any, Any, Any]
-    steps: int
+    problem: MetaProblem | None = None
+    steps: int | None = None
+    stages: tuple[Stage, ...] = ()
     description: str = ""
     seed: int = 0
     start: str | None = None
@@ -86,12 +90,20 @@ class Run:
     sinks: tuple[Literal["table", "json", "tensorboard"], ...] = ()
     sink_every: int | None = None
     evaluation: Evaluation | None = None
+    rotation: Rotation | None = None
 
     def __post_init__(self) -> None:
+        if self.stages:
+            alone = ("problem", "steps", "rotation", "validation", "validation_steps", "validate_every", "patience")
+            for name in (*alone, "target", "checkpoint_every"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"`{name}` is that of a run without stages. Give it to each of `stages`.")
+        elif self.problem is None or self.steps is None:
+            raise ValueError("`problem` and `steps` are missing. Give both, or the `stages` of a curriculum.")
         names = ("steps", "validation_tasks", "validation_steps", "validate_every", "patience")
         check_counts(**{name: getattr(self, name) for name in (*names, "checkpoint_every", "sink_every")})
         REAL.check(target=self.target)
-        if self.validation is None:
+        if self.validation is None and not self.stages:
             for name in ("validate_every", "patience", "target"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"`{name}` is about validations. Give `validation`, the tasks to validate on.")

@@ -29,7 +29,7 @@ from metaopt.meta import (
     meta_train,
     rotation_turns,
 )
-from metaopt.meta.training._rotation import Timetable
+from metaopt.meta.training._rotation import Timetable, run_keys
 from metaopt.sharding import make_mesh
 from metaopt.tasks import Mixture, Quadratics, SingleTask
 
@@ -73,7 +73,7 @@ def test_the_timetable_depends_on_the_key_alone() -> None:
     assert turns != rotation_turns(rotation, MIXTURE, key=jr.key(2), steps=100)
     assert [turn.step for turn in turns] == [0, 0, 3, *range(10, 100, 10)]
     assert [turn.seat for turn in turns] == [i % 3 for i in range(12)]
-    table = Timetable(rotation, MIXTURE, jr.key(1))
+    table = Timetable(rotation, MIXTURE, run_keys(jr.key(1))[1])
     for step in range(100):
         present = table.residents(step)
         assert len({turn.family for turn in present}) == len(present) == (2 if step < 3 else 3)
@@ -142,7 +142,7 @@ def test_losses_of_kinds_are_told(tmp_path: Path) -> None:
         "loss:SingleTask.3",
         "loss:Quadratics",
     ]
-    table = Timetable(Rotation(3, 2, 4), MIXTURE, jr.split(jr.key(0), 3)[1])
+    table = Timetable(Rotation(3, 2, 4), MIXTURE, run_keys(jr.key(0))[1])
     for row in rows:
         seen = {name for name in names if row[name] not in ("", "nan")}
         assert seen == {names[turn.family] for turn, _ in table.drawn(int(row["step"]) - 1)}
@@ -151,11 +151,7 @@ def test_losses_of_kinds_are_told(tmp_path: Path) -> None:
     told: list[dict[str, float]] = []
     result = trained(3, Rotation(2, 1, 1), problem=problem, sinks=[lambda _, row: told.append(dict(row))])
     assert [name for name in told[0] if name.startswith("loss:")] == ["loss:Parabolas"]
-    assert result.programs == len({t.family for t in rotation_turns(Rotation(2, 1, 1), many, key=_run_key(), steps=3)})
-
-
-def _run_key() -> Any:
-    return jr.split(jr.key(0), 3)[1]
+    assert result.programs == len({t.family for t in rotation_turns(Rotation(2, 1, 1), many, key=jr.key(0), steps=3)})
 
 
 def test_devices_agree() -> None:

@@ -1,4 +1,5 @@
 import contextlib
+import csv
 import json
 import math
 import shutil
@@ -10,6 +11,7 @@ import jax.random as jr
 import pytest
 
 import metaopt
+import metaopt.meta.training._curriculum as course
 import metaopt.meta.training._train as train_module
 import metaopt.runs._execute as module
 from metaopt._core.files._lock import locked_folder
@@ -179,6 +181,53 @@ def test_a_folder_that_another_run_has_taken_meanwhile_is_left_to_it(tmp_path, m
     assert list(folder.iterdir()) == []
 
 
+def _curriculum(steps: int) -> dict[str, Any]:
+    spec = small()
+    problem, validation = spec.pop("problem"), spec.pop("validation")
+    del spec["steps"]
+    longer = problem | {"horizon": {"name": "constant", "longest": 15}}
+    stages = [{"problem": problem, "steps": 3}, {"problem": longer, "steps": steps, "validation": validation}]
+    return spec | {"stages": stages, "sink_every": 1}
+
+
+def test_a_curriculum_runs_from_a_spec(tmp_path, monkeypatch):
+    run(_curriculum(4), tmp_path / "whole")
+    history = json.loads((tmp_path / "whole" / "history.json").read_text())
+    assert len(history["values"]) == 7 and history["validations"][-1][0] == 7
+    assert {path.name for path in (tmp_path / "whole" / "stages").iterdir()} >= {"stage-0.metaopt", "stage-1.metaopt"}
+    rows = list(csv.DictReader((tmp_path / "whole" / "metrics.csv").read_text().splitlines()))
+    assert [(row["step"], row["stage"]) for row in rows] == [
+        *((str(step), "0") for step in range(4)), *((str(step), "1") for step in range(4, 8))
+    ]  # fmt: skip
+
+    # Interrupted in the second stage, it goes on there.
+    def interrupted(*args: Any, **options: Any) -> Any:
+        if options["steps"] == 4:
+            options["steps"] = 2
+            trained(*args, **options)
+            raise KeyboardInterrupt
+        return trained(*args, **options)
+
+    trained = course.meta_train
+    monkeypatch.setattr(course, "meta_train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(_curriculum(4), tmp_path / "parts")
+    monkeypatch.setattr(course, "meta_train", trained)
+    run(_curriculum(4), tmp_path / "parts", resume=True)
+    for name in ("learner.metaopt", "history.json", "metrics.csv"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+
+
+def test_families_take_turns_from_a_spec(tmp_path):
+    spec = small(steps=4, estimator={"name": "mixed", "inner": {"name": "pes", "std": 0.001, "truncation": 5}})
+    families = [{"name": "quadratics", "dimension": n, "condition": 4.0} for n in (2, 3, 4)]
+    spec["problem"]["family"] = {"name": "mixture", "families": families}
+    run(spec | {"rotation": {"resident": 1, "per_step": 1, "every": 2}}, tmp_path / "run")
+    first, *turns = (tmp_path / "run" / "families.csv").read_text().splitlines()
+    assert first == "step,seat,family,name" and [turn.split(",")[0] for turn in turns] == ["0", "2"]
+    assert all(turn.split(",")[3] == f"Quadratics.{turn.split(',')[2]}" for turn in turns)
+
+
 def test_a_folder_of_something_else_cannot_be_resumed(tmp_path):
     (tmp_path / "something").write_text("mine")
     with pytest.raises(SpecError, match="spec.toml: there is no such file"):
@@ -191,6 +240,10 @@ def test_a_folder_of_something_else_cannot_be_resumed(tmp_path):
         (dict(estimator={"name": "pes", "truncation": 11}), "[Tt]runcation.*11"),
         (dict(validate_every=0), "`validate_every`"),
         (dict(patience=2, validation=None), "Give `validation`"),
+        (dict(problem=None), "`problem` and `steps` are missing"),
+        (dict(stages=[{"problem": small()["problem"], "steps": 1}]), "`problem` is that of a run without stages"),
+        (dict(rotation={"resident": 1, "per_step": 2}), "cannot be drawn of `resident=1`"),
+        (dict(rotation={"resident": 1, "per_step": 1}), r"needs `metaopt.meta.Mixed\(estimator\)`"),
         (dict(learner={"algorithm": {"name": "skip_non_finite", "inner": "sgd"}, "initial": 1.0}, seed="x"), "seed: "),
     ],
 )

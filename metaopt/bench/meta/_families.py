@@ -28,7 +28,7 @@ from ...meta import (
     TaskParallel,
     meta_train,
 )
-from ...meta.training._rotation import Timetable
+from ...meta.training._rotation import Timetable, run_keys
 from ...sharding import make_mesh
 from ...tasks import Bucket, Generated, Mixture, generate
 from ..base import Budget, Claim, Report, Rival
@@ -176,7 +176,7 @@ def run(*, full: bool = False) -> Report:
 def _run(seconds: float, members: int, folder: str) -> Report:
     families = generate(_FAMILIES, seed=0, buckets=True)
     steps, processor, compiled = _train(families, seconds)
-    table = Timetable(_ROTATION, families, jr.split(_KEY, 3)[1])
+    table = Timetable(_ROTATION, families, run_keys(_KEY)[1])
     visits = Counter(turn.family for step in range(steps) for turn, _ in table.drawn(step))
     rng, rows, ours, alone, compiling = np.random.default_rng(0), [], 0.0, 0.0, 0.0
     quick = quick_options(2)
@@ -233,10 +233,10 @@ def _run(seconds: float, members: int, folder: str) -> Report:
         ),
         Claim("resumed_exactly", float(exact), "four buckets, interrupted in the middle of a turn", rival=None),
     ]
+    turns = f"{_ROTATION.resident} families resident, {_ROTATION.per_step} per meta-step, a change every {_EVERY}"
     configuration = (
-        f"{_FAMILIES} families drawn with `metaopt.tasks.generate(buckets=True)`; `RecurrentController` of 16 units; tasks "
-        f"spread over {available_devices()} devices; {_ROTATION.resident} families resident, {_ROTATION.per_step} per "
-        f"meta-step, a change every {_EVERY}; {steps} meta-steps in {seconds:.0f} s. Medians of 5; {members} families of "
-        "each bucket by themselves, drawn by weight."
+        f"{_FAMILIES} families drawn with `metaopt.tasks.generate(buckets=True)`; `RecurrentController` of 16 units; "
+        f"tasks spread over {available_devices()} devices; {turns}; {steps} meta-steps in {seconds:.0f} s. Medians of "
+        f"5; {members} families of each bucket by themselves, drawn by weight."
     )
     return Report([0], rows, claims, [configuration])

@@ -1,15 +1,18 @@
 """Meta-training from easy to hard."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
 import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
-from ..._core import AbstractAlgorithm, AbstractTaskFamily, Learner
+from ..._core import AbstractAlgorithm, AbstractTaskFamily, Learner, Mixture
 from ..base import AbstractEstimator, MetaProblem
 from ._history import History
+from ._metrics import Sink, told_families
+from ._rotation import Rotation
 from ._stores import Place, locked_place, place_inside
 from ._train import MetaResult, meta_train
 
@@ -26,15 +29,17 @@ class Stage(eqx.Module):
     - `validation`: the tasks to validate on; by default those of the problem.
     - `validate_every`: meta-steps between validations; by default a tenth of `steps`.
     - `estimator`: by default that of the whole curriculum.
+    - `rotation`: how the families of a large mixture take turns; see [`metaopt.meta_train`][].
     """
 
     problem: MetaProblem
     steps: int = eqx.field(static=True)
     patience: int | None = eqx.field(static=True, default=None)
     target: float | None = eqx.field(static=True, default=None)
-    validation: AbstractTaskFamily | None = None
+    validation: AbstractTaskFamily | Mixture | None = None
     validate_every: int | None = eqx.field(static=True, default=None)
     estimator: AbstractEstimator[Any] | None = None
+    rotation: Rotation | None = None
 
 
 class CurriculumResult(eqx.Module):
@@ -52,6 +57,21 @@ class CurriculumResult(eqx.Module):
     promotions: list[int]
 
 
+class _OfStage:
+    """A sink that is told where in the curriculum its rows belong."""
+
+    def __init__(self, sink: Sink, index: int, done: int, families: Iterable[str]):
+        self.sink, self.index, self.done, self.families = sink, index, done, tuple(families)
+
+    def __call__(self, step: int, metrics: Mapping[str, float]) -> None:
+        if step or not self.index:
+            missing = {name: math.nan for name in self.families if name not in metrics}
+            self.sink(self.done + step, {"stage": self.index, **metrics, **missing})
+
+    def flush(self) -> None:
+        getattr(self.sink, "flush", lambda: None)()
+
+
 def train_curriculum(
     learner: Learner,
     stages: Sequence[Stage],
@@ -64,6 +84,8 @@ def train_curriculum(
     checkpoint_seconds: float | None = 600.0,
     resume: bool = False,
     progress: bool = True,
+    sinks: Sequence[Sink] = (),
+    sink_every: int | None = None,
 ) -> CurriculumResult:
     """Meta-train through stages, from easy to hard.
 
@@ -86,6 +108,10 @@ def train_curriculum(
         at each tenth of its steps, at its end, and on Ctrl-C and SIGTERM.
     - `resume`: go on from there; the result is that of a run that was not interrupted, bit for bit.
     - `progress`: whether to show progress bars.
+    - `sinks`, `sink_every`: what is told of the run, and how often, as in [`metaopt.meta_train`][]. Meta-steps are
+        counted from the beginning, `stage` is the number of the stage, from 0, and losses of families of other stages
+        are NaN. The validation at the start of a later stage, which has the number of a meta-step before it, is in the
+        history only.
 
     **Returns:**
 
@@ -102,6 +128,7 @@ def train_curriculum(
         raise ValueError("`stages` is empty, but a curriculum needs at least one `metaopt.meta.Stage`.")
     if resume and checkpoint is None:
         raise ValueError("`resume=True` needs the `checkpoint` folder to resume from.")
+    families = dict.fromkeys(f"loss:{name}" for s in stages for name in told_families(s.problem, s.rotation))
     results, promotions = [], []
     history = History([], [])
     with locked_place(checkpoint):
@@ -123,6 +150,9 @@ def train_curriculum(
                 checkpoint_seconds=checkpoint_seconds,
                 resume=resume,
                 progress=progress,
+                rotation=stage.rotation,
+                sinks=[_OfStage(sink, index, done, families) for sink in sinks],
+                sink_every=sink_every,
             )
             learner = result.learner
             results.append(result)

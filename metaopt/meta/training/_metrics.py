@@ -14,7 +14,9 @@ from jaxtyping import Array, Float, Int
 
 from ..._core import AbstractTaskFamily, Learner, Mixture
 from ..._core.arrays._trees import global_norm
-from ..base import MetaGradient
+from ..base import MetaGradient, MetaProblem
+from ..estimators._mixed import mixture
+from ._rotation import Rotation
 
 
 Sink = Callable[[int, Mapping[str, float]], None]
@@ -62,6 +64,11 @@ def family_kinds(families: Mixture) -> tuple[list[int], list[str]]:
     kinds = [getattr(each, "kind", type(each).__name__) for each in families.families]
     names = sorted(set(kinds))
     return [names.index(kind) for kind in kinds], names
+
+
+def told_families(problem: MetaProblem, rotation: Rotation | None) -> list[str]:
+    """The families whose losses are told, by name."""
+    return family_names(problem.family) if rotation is None else family_kinds(mixture(problem))[1]
 
 
 class Metrics:

@@ -141,6 +141,12 @@ class Timetable:
         return [(present[i], shares[i] * each) for i in sorted(chosen)]
 
 
+def run_keys(key: PRNGKeyArray) -> tuple[PRNGKeyArray, PRNGKeyArray, PRNGKeyArray]:
+    """What the key of a run is split into: for its start, for its meta-steps, and for its validations."""
+    start, run, validation = jr.split(key, 3)
+    return start, run, validation
+
+
 def rotation_turns(rotation: Rotation, families: Mixture, *, key: PRNGKeyArray, steps: int) -> list[Turn]:
     """Who is resident when, in a run of [`metaopt.meta_train`][] with this key.
 
@@ -155,5 +161,5 @@ def rotation_turns(rotation: Rotation, families: Mixture, *, key: PRNGKeyArray, 
 
     Each [`metaopt.meta.Turn`][] that begins before the end, in order. It ends when the next one on that seat begins.
     """
-    table = Timetable(rotation, families, key)
+    table = Timetable(rotation, families, run_keys(key)[1])
     return [table.turn(i) for i in range(table.begun(steps - 1))]

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import jax
 
-from ..._core.files._checkpoint_file import CheckpointFile
+from ..._core.files._checkpoint_file import CheckpointFile, Watched, before_saving
 from ..._core.files._curves import Curves
 from ..._core.files._lock import Lock, locked_folder
 from ...sharding import CheckpointFolder
@@ -63,7 +63,7 @@ def place_inside(place: Place, name: str) -> Place:
     """Where one of several trainings in a row keeps its checkpoints: a file in a folder, or a folder in a folder."""
     if isinstance(place, CheckpointFolder):
         return dataclasses.replace(place, path=pathlib.Path(place.path, name))
-    return None if place is None else pathlib.Path(place, f"{name}.metaopt")
+    return None if place is None else Watched(pathlib.Path(place, f"{name}.metaopt"), before_saving(place))
 
 
 def locked_place(place: Place) -> contextlib.AbstractContextManager[Lock | None]:

@@ -36,13 +36,12 @@ from ...sharding import CheckpointFolder
 from ...sharding._everywhere import agree, fetch, replicate
 from ..base import AbstractEstimator, MetaGradient, MetaProblem
 from ..estimators._devices import task_keys
-from ..estimators._mixed import mixture
 from ..estimators._partition import partition
 from ..estimators._task_parallel import shared_mesh
 from ._apart import Apart, Common, apart
 from ._history import KIND, History, to_history
-from ._metrics import Metrics, Sink, family_kinds, family_names, seen
-from ._rotation import Rotation
+from ._metrics import Metrics, Sink, seen, told_families
+from ._rotation import Rotation, run_keys
 from ._stores import open_store
 
 
@@ -316,8 +315,7 @@ def meta_train(
         )
     if rotation is not None:
         apart(estimator)
-    names = family_names(problem.family) if rotation is None else family_kinds(mixture(problem))[1]
-    metrics = Metrics(sinks if jax.process_index() == 0 else (), sink_every, names)
+    metrics = Metrics(sinks if jax.process_index() == 0 else (), sink_every, told_families(problem, rotation))
     run = _Run(learner, problem, estimator, outer, steps, key, rotation, checkpoint, resume, metrics, told=bool(sinks))
     periods = [checkpoint_every] if checkpoint is not None else []
     periods += [validate_every] if validation is not None else []
@@ -383,7 +381,7 @@ class _Run:
         self.begun = time.perf_counter()
         self.mesh = shared_mesh(estimator)
         outer = with_horizon(SkipNonFinite(outer), steps)
-        start_key, run_key, validation_key = jr.split(key, 3)
+        start_key, run_key, validation_key = run_keys(key)
         learner = jtu.tree_map(lambda x: jnp.asarray(x, x.dtype) if eqx.is_array(x) else x, learner)
         estimator_key, outer_key = jr.split(start_key)
         partition(learner, problem)
