@@ -17,10 +17,32 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise _Terminated
 
 
+class Moments:
+    """When signals that wait are handled: at a call, and at the end of what holds them."""
+
+    def __init__(self, let_through: Callable[[], None]):
+        self._let_through, self.holding = let_through, False
+        self.impatient = False
+        """Whether a second signal came while they were held."""
+
+    def __call__(self) -> None:
+        self._let_through()
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Let a second signal wait, too: until a program has ended, which cannot be interrupted, and what it returns is
+        known."""
+        self.holding = True
+        try:
+            yield
+        finally:
+            self.holding = False
+        if self.impatient:
+            self()
+
+
 @contextlib.contextmanager
-def deferred_interrupts(
-    agree: Callable[[int], int] | None = None, *, place: str | None = None
-) -> Iterator[Callable[[], None]]:
+def deferred_interrupts(agree: Callable[[int], int] | None = None, *, place: str | None = None) -> Iterator[Moments]:
     """Let Ctrl-C and SIGTERM wait for moments at which nothing is half done.
 
     A `KeyboardInterrupt` that is raised anywhere may fall between two assignments that belong together, and one that is
@@ -40,8 +62,8 @@ def deferred_interrupts(
 
     **Returns:**
 
-    A context manager, which gives a function to call at such moments: it handles a signal that waits. So does leaving
-    the context without an error. Outside of the main thread, which alone handles signals, it does nothing.
+    A context manager, which gives `Moments`: called, they handle a signal that waits. So does leaving the context
+    without an error. Outside of the main thread, which alone handles signals, it does nothing.
     """
     before: dict[int, Any] = {}
     handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
@@ -50,7 +72,10 @@ def deferred_interrupts(
 
     def wait(number: int, frame: FrameType | None) -> None:
         if waiting and agree is None:
-            handlers[number](number, frame)
+            if moments.holding:
+                moments.impatient = True
+            else:
+                handlers[number](number, frame)
         waiting.append((number, frame))
 
     def let_through() -> None:
@@ -59,6 +84,8 @@ def deferred_interrupts(
         if number:
             handle = handlers.get(number) or usual[number]
             handle(number, frame)
+
+    moments = Moments(let_through)
 
     def restore() -> None:
         for number in list(before):
@@ -77,7 +104,7 @@ def deferred_interrupts(
             signal.signal(number, wait)
     try:
         try:
-            yield let_through
+            yield moments
         finally:
             restore()
         let_through()

@@ -79,7 +79,8 @@ class MetaProblem(eqx.Module):
     - `horizon`: the distribution of $H$.
     - `tasks`: how many tasks make one meta-gradient.
     - `batch_size`: how many of them run side by side; by default all, which is what accelerators want. With fewer,
-        memory is needed for fewer, and on a CPU what a task needs may stay in cache. Results are the same.
+        memory is needed for fewer, and on a CPU what a task needs may stay in cache. Results are the same up to
+        rounding. [`metaopt.meta_train`][] chooses on a CPU.
     - `axis`: the mesh axis that the tasks are spread over; [`metaopt.meta.TaskParallel`][] sets it, on each device.
     - `second_order`: whether derivatives flow through the inner gradients. Only the differentiating estimators care;
         without, they are cheaper and biased.

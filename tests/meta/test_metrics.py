@@ -16,6 +16,7 @@ import optax
 import pytest
 
 import metaopt
+import metaopt.meta.training._train as training
 from metaopt.evaluate import CSVFile, HistoryPlot
 from metaopt.meta import (
     ES,
@@ -30,6 +31,7 @@ from metaopt.meta import (
     TaskParallel,
     Unrolled,
     meta_train,
+    read_history,
 )
 from metaopt.sharding import make_mesh
 from metaopt.tasks import Mixture, Rosenbrock
@@ -198,3 +200,25 @@ def test_a_csv_file_goes_on(tmp_path: Path) -> None:
     path.unlink()
     again(6, {"loss": 6.0})
     assert path.read_text().splitlines() == ["step,loss", "6,6.0"]
+
+
+def test_rows_of_a_run_that_was_interrupted_before_its_validation_come_later(tmp_path: Path, monkeypatch: Any) -> None:
+    options: dict[str, Any] = dict(sink_every=4, validation=Parabolas(4.0), validate_every=5)
+    whole = CSVFile(tmp_path / "whole.csv")
+    complete = train(sinks=[whole], **options)
+    calls = []
+
+    def validate(*args: Any, original: Any = training.validate, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    checkpoint = tmp_path / "run.metaopt"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training, "validate", validate)
+        train(sinks=[CSVFile(tmp_path / "parts.csv")], checkpoint=checkpoint, checkpoint_every=100, **options)
+    assert len(read_history(checkpoint).values) == 5 and [s for s, _ in read_history(checkpoint).validations] == [0]
+    resumed = train(sinks=[CSVFile(tmp_path / "parts.csv", append=True)], checkpoint=checkpoint, resume=True, **options)
+    assert (tmp_path / "parts.csv").read_bytes() == whole.path.read_bytes()
+    assert resumed.history == complete.history

@@ -165,6 +165,7 @@ def run(*, full: bool = False) -> Report:
     import tempfile
 
     cached = jax.config.values["jax_enable_compilation_cache"]
+    available_devices()  # before anything runs
     # Compiling is part of the figure, so nothing that was compiled before may be reused.
     jax.config.update("jax_enable_compilation_cache", False)
     try:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from ..._core import Learner
 from ..._core.arrays._trees import select
 from ..base import MetaGradient, MetaProblem
-from ._batches import over_tasks
+from ._batches import advance_tasks
 from ._episode import Outcome, Plan, Progress, advance, begin, plan
 from ._partition import average, partition
 from ._persistent import first_deadlines
@@ -153,7 +153,7 @@ def step_particles(
         clock = jnp.where(finite, clock + truncation, deadline)
         return Particles(plan_, progress, noise, clock, deadline, s.index), (grads, value, finite)
 
-    state, (grads, values, finite) = over_tasks(one, problem, state)
+    state, (grads, values, finite) = advance_tasks(one, problem, state)
     windows = problem.horizon.mean_truncations(truncation)
     return state, average(grads, values, finite, windows, trained, problem)
 

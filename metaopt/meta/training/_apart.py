@@ -3,7 +3,7 @@
 import concurrent.futures
 import dataclasses
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -20,6 +20,7 @@ from ...sharding._everywhere import replicate
 from ..base import AbstractEstimator, MetaGradient, MetaProblem
 from ..estimators._mixed import Mixed, mixture
 from ..estimators._task_parallel import TaskParallel
+from ._cache import fit_cache
 from ._metrics import family_kinds, seen
 from ._rotation import Rotation, Timetable
 
@@ -40,16 +41,20 @@ class Common(eqx.Module):
     diverged: Int[Array, ""]
 
 
-def _estimate(
-    seat: Seat,
-    learner: Learner,
-    problem: MetaProblem,
-    estimator: AbstractEstimator[Any],
-    key: PRNGKeyArray,
-    step: Int[Array, ""],
-    number: Int[Array, ""],
-) -> tuple[Seat, MetaGradient]:
-    """Go on with the episodes of a seat, or begin them."""
+class _Kept(NamedTuple):
+    """What an estimate reads, and does not give up."""
+
+    learner: Learner
+    problem: MetaProblem
+    estimator: AbstractEstimator[Any]
+    key: PRNGKeyArray
+    step: Int[Array, ""]
+    number: Int[Array, ""]
+
+
+def _estimate(kept: _Kept, seat: Seat) -> tuple[Seat, MetaGradient]:
+    """Go on with the episodes of a seat, or begin them. Its arrays are given up."""
+    learner, problem, estimator, key, step, number = kept
     begin_key, run_key = jr.split(jr.fold_in(jr.fold_in(key, step), number))
     known, rest = eqx.partition(seat.state, eqx.is_array)
 
@@ -112,7 +117,7 @@ class Apart:
         # The third level takes a quarter more to compile, and nothing was faster by it. The first one, or loops made
         # the old way, save another quarter, and cost a fifth of the speed.
         jit: Any = eqx.filter_jit
-        self.program = jit(_estimate, compiler_options=quick_options(2))
+        self.program = jit(_estimate, donate="all-except-first", compiler_options=quick_options(2))
         self.finish = eqx.filter_jit(_finish)
         self.problems: dict[int, MetaProblem] = {}
         self.compiled: dict[Any, concurrent.futures.Future[Any]] = {}
@@ -133,7 +138,7 @@ class Apart:
     def _problem(self, family: int) -> MetaProblem:
         if family not in self.problems:
             problem = dataclasses.replace(self.problem, family=self.families.families[family])
-            self.problems[family] = self._everywhere(problem)
+            self.problems[family] = self._everywhere(fit_cache(problem, self.learner))
         return self.problems[family]
 
     def _empty(self, family: int) -> Seat:
@@ -152,17 +157,16 @@ class Apart:
             state = eqx.filter_shard(state, _spread(self.estimator))
         return Seat(state, self._everywhere(jnp.asarray(False)))
 
-    def _arguments(self, seat: Seat, learner: Learner, family: int, step: int, number: int) -> tuple[Any, ...]:
+    def _kept(self, learner: Learner, family: int, step: int, number: int) -> _Kept:
         clock = self._everywhere((jnp.asarray(step, jnp.int32), jnp.asarray(number, jnp.int32)))
-        return (seat, learner, self._problem(family), self.estimator, self.key, *clock)
+        return _Kept(learner, self._problem(family), self.estimator, self.key, *clock)
 
     def _order(self, family: int) -> concurrent.futures.Future[Any]:
         """Have the program of a family compiled, if it is not yet, and nothing that it could share."""
         signature = _signature(self._problem(family))
         if signature not in self.compiled:
             # Traced here, where the settings of this thread hold; compiling is most of the work, and takes no lock.
-            arguments = self._arguments(self._empty(family), self.learner, family, 0, 0)
-            lowered = self.program.lower(*arguments)
+            lowered = self.program.lower(self._kept(self.learner, family, 0, 0), self._empty(family))
             self.compiled[signature] = self.pool.submit(lowered.compile)
             self.programs += 1
         return self.compiled[signature]
@@ -198,8 +202,7 @@ class Apart:
             for turn, _ in drawn:
                 program, seat = self._wait(self._order(turn.family)), kept[turn.seat]
                 assert seat is not None
-                arguments = self._arguments(seat, now.learner, turn.family, step, turn.seat)
-                kept[turn.seat], estimate = program(*arguments)
+                kept[turn.seat], estimate = program(self._kept(now.learner, turn.family, step, turn.seat), seat)
                 if jax.default_backend() == "cpu":
                     # Two programs with matrix decompositions, side by side, can wait for each other's threads forever.
                     jax.block_until_ready(estimate)

@@ -25,6 +25,7 @@ Sink = Callable[[int, Mapping[str, float]], None]
 _MEANS = ("loss", "gradient_norm", "update_norm", "square", "variance")
 _TOTALS = ("skipped", "diverged")
 _MOST_COLUMNS = 32
+_WAITING = " waiting"
 
 
 def seen(
@@ -80,15 +81,28 @@ class Metrics:
         self.columns = (*_MEANS, *_TOTALS, *names)
         self.pending: list[Float[np.ndarray, " columns"]] = []
         self.failed = False
-        self.begin(None)
+        self._begin()
 
-    def begin(self, known: Any) -> None:
-        """Begin a row, with what a checkpoint knows of it."""
-        means = [name for name in self.columns if name not in _TOTALS]
-        known = known if isinstance(known, dict) else {}
-        # Sums and how many numbers they are of. They are in checkpoints, so that rows do not depend on interruptions.
-        self.sums = {name: [0.0, 0] for name in means} | {n: list(s) for n, s in known.items() if n in means}
+    def _begin(self) -> None:
+        """Begin a row: sums, and how many numbers they are of."""
+        self.sums = {name: [0.0, 0] for name in self.columns if name not in _TOTALS}
         self.totals = dict.fromkeys(_TOTALS, 0.0)
+
+    def unfinished(self) -> dict[str, Any]:
+        """What a checkpoint holds, so that rows do not depend on interruptions: sums of the row that has begun, and the
+        numbers of meta-steps that are not in it yet."""
+        sums = {name: list(sums) for name, sums in self.sums.items() if sums[1]}
+        waiting = [[x if math.isfinite(x) else None for x in map(float, row)] for row in self.pending]
+        return sums | ({_WAITING: waiting} if waiting else {})
+
+    def resume(self, known: Any) -> None:
+        """Go on with what a checkpoint holds."""
+        self._begin()
+        if not isinstance(known, dict):
+            return
+        self.sums |= {name: list(sums) for name, sums in known.items() if name in self.sums}
+        rows = [np.asarray([math.nan if x is None else x for x in row]) for row in known.get(_WAITING, [])]
+        self.pending = [row for row in rows if row.shape == (len(self.columns),)]
 
     def add(self, rows: Float[np.ndarray, "steps columns"]) -> None:
         """Take the numbers of meta-steps, for `emit` to use."""
@@ -99,8 +113,10 @@ class Metrics:
 
         A sink that cannot write is left out from then on, with a warning.
         """
-        first = last - len(self.pending) + 1
-        for step, numbers in enumerate(self.pending, first):
+        waited = bool(self.pending)
+        while self.pending:
+            step = last - len(self.pending) + 1
+            numbers = self.pending.pop(0)
             for name, number in zip(self.columns, numbers, strict=True):
                 if name in _TOTALS:
                     self.totals[name] = number
@@ -109,11 +125,10 @@ class Metrics:
             measured = validation if step == last else None
             if step % self.every == 0 or measured is not None or (over and step == last):
                 row = self._row(measured)
-                self.begin(None)
+                self._begin()
                 self._give(step, row)
-        if not self.pending and validation is not None:
+        if not waited and validation is not None:
             self._give(last, self._row(validation))
-        self.pending = []
 
     def flush(self) -> None:
         """Have those sinks that wait with something do it now."""

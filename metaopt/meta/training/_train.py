@@ -6,7 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -39,6 +39,7 @@ from ..estimators._devices import task_keys
 from ..estimators._partition import partition
 from ..estimators._task_parallel import shared_mesh
 from ._apart import Apart, Common, apart
+from ._cache import fit_cache
 from ._history import KIND, History, to_history
 from ._metrics import Metrics, Sink, seen, told_families
 from ._rotation import Rotation, run_keys
@@ -166,17 +167,27 @@ def _validate(
     return jnp.where(jnp.isfinite(mean), mean, jnp.inf)
 
 
-@eqx.filter_jit
-def _chunk(
-    state: MetaState,
-    count: Int[Array, ""],
-    estimator: AbstractEstimator[Any],
-    outer: AbstractAlgorithm[Any, Any, Any],
-    problem: MetaProblem,
-    key: PRNGKeyArray,
-    columns: int,
-) -> tuple[MetaState, Float[Array, "chunk columns"]]:
-    """Several meta-steps, and the numbers of each: the loss alone, or as many `columns` as [`seen`][] has."""
+class _Kept(NamedTuple):
+    """What meta-steps read, and do not give up."""
+
+    state: MetaState
+    steps: Int[Array, ""]
+    estimator: AbstractEstimator[Any]
+    outer: AbstractAlgorithm[Any, Any, Any]
+    problem: MetaProblem
+    key: PRNGKeyArray
+    columns: int
+
+
+@eqx.filter_jit(donate="all-except-first")
+def _chunk(kept: _Kept, episodes: PyTree) -> tuple[MetaState, Float[Array, "chunk columns"]]:
+    """Several meta-steps, and the numbers of each: the loss alone, or as many `columns` as [`seen`][] has.
+
+    The state of the estimator comes apart from the rest, and is given up: it is what takes memory, and is not there
+    twice.
+    """
+    state, steps, estimator, outer, problem, key, columns = kept
+    state = dataclasses.replace(state, estimator=episodes)
     dynamic, static = eqx.partition(state, eqx.is_array)
 
     def body(i: Int[Array, ""], carry: tuple[PyTree, Array]) -> tuple[PyTree, Array]:
@@ -189,7 +200,7 @@ def _chunk(
             row = seen(estimate, state.learner, new.learner, new.outer.skipped, new.diverged)
         return eqx.filter(new, eqx.is_array), rows.at[i].set(row)
 
-    dynamic, rows = jax.lax.fori_loop(0, count, body, (dynamic, jnp.zeros((_LONGEST_CHUNK, columns))))
+    dynamic, rows = jax.lax.fori_loop(0, steps, body, (dynamic, jnp.zeros((_LONGEST_CHUNK, columns))))
     return eqx.combine(dynamic, static), rows
 
 
@@ -225,16 +236,18 @@ def meta_train(
     In a run of many processes ([`metaopt.sharding.initialize`][]) all of them call this with the same arguments, and
     get the same result. Ctrl-C or SIGTERM in one of them ends all.
 
-    In the main thread, Ctrl-C and SIGTERM wait for the end of the chunk that runs; a second one does not wait. What was
-    reached is saved, then Ctrl-C raises `KeyboardInterrupt`. SIGTERM calls the handler that the program has for it; if
-    that raises `KeyboardInterrupt` or `SystemExit`, what was reached is saved, too. Where the program has none it is
-    saved, and the process then dies of the signal, as it does without metaopt. Other threads get no signals: in them,
-    and without `checkpoint`, a SIGTERM without a handler ends the process at once.
+    In the main thread, Ctrl-C and SIGTERM wait for the end of the chunk that runs and of what belongs to it; a second
+    one waits for the chunk only. What was reached is saved, then Ctrl-C raises `KeyboardInterrupt`. SIGTERM calls the
+    handler that the program has for it; if that raises `KeyboardInterrupt` or `SystemExit`, what was reached is saved,
+    too. Where the program has none it is saved, and the process then dies of the signal, as it does without metaopt.
+    Other threads get no signals: in them, and without `checkpoint`, a SIGTERM without a handler ends the process at
+    once.
 
     **Arguments:**
 
     - `learner`: where to start.
-    - `problem`: what to train for.
+    - `problem`: what to train for. Where it leaves `batch_size` open, a processor runs one task after the other if the
+        arrays of a step of all of them are larger than its cache, taken as 4 MiB.
     - `estimator`: how meta-gradients are estimated.
     - `outer`: any algorithm; it is told the number of meta-steps.
     - `steps`: the number of meta-steps, at least 1.
@@ -327,13 +340,16 @@ def meta_train(
     waiting = deferred_interrupts(agree if many else None, place=place)
     with waiting as let_interrupts_through, bar:
         try:
-            if validation is not None and not run.validations:
+            # The second case is a run that was interrupted before a validation.
+            due = run.step % validate_every == 0 or run.step == steps
+            if validation is not None and (not run.validations or (due and run.validations[-1][0] != run.step)):
                 run.validate(validation, validation_tasks, validation_steps)
-                run.tell(over=False)
+                run.tell(over=run.step == steps)
             while run.step < steps and not run.is_over(validate_every, patience, target):
                 before = run.step
                 stop = min([steps, *[p * (before // p + 1) for p in periods]])
-                run.advance(stop)
+                with let_interrupts_through.hold():
+                    run.advance(stop)
                 last = run.step == steps
                 if validation is not None and (run.step % validate_every == 0 or last):
                     run.validate(validation, validation_tasks, validation_steps)
@@ -349,7 +365,10 @@ def meta_train(
             run.store.close()
         except BaseException as stopped:
             if isinstance(stopped, KeyboardInterrupt | SystemExit) or metrics.failed:
-                run.save()
+                if run.is_there():
+                    run.save()
+                else:
+                    stopped.add_note("It came from inside of the meta-steps: those since the last checkpoint are lost.")
                 run.store.close()
             raise
         finally:
@@ -386,6 +405,7 @@ class _Run:
         estimator_key, outer_key = jr.split(start_key)
         partition(learner, problem)
         zero = jnp.zeros((), jnp.int32)
+        problem = problem if rotation is not None else fit_cache(problem, learner)
         given = (zero, learner, outer.init(learner, key=outer_key), estimator, problem)
         zero, learner, outer_state, self.estimator, self.problem = self.shared(given)
         self.outer = self.shared(outer)
@@ -424,12 +444,16 @@ class _Run:
         return len(self.values)
 
     def advance(self, stop: int) -> None:
-        """Run one chunk, of about a second, but not past `stop`."""
+        """Run one chunk, of about a second, but not past `stop`.
+
+        No signal may come in here, since nothing that could be saved is left of the state before.
+        """
         count = min(stop - self.step, agree(self.chunk))
         begun = time.perf_counter()
         if self.apart is None:
-            args = (self.shared(jnp.asarray(count)), self.estimator, self.outer, self.problem, self.key, self.columns)
-            state, rows = jax.block_until_ready(_chunk(self.state, *args))
+            rest, number = dataclasses.replace(self.state, estimator=None), self.shared(jnp.asarray(count))
+            kept = _Kept(rest, number, self.estimator, self.outer, self.problem, self.key, self.columns)
+            state, rows = jax.block_until_ready(_chunk(kept, self.state.estimator))
             rows = np.asarray(rows)[:count]
             waited = 0.0
         else:
@@ -441,6 +465,7 @@ class _Run:
         self.values += [float(v) for v in rows[:, 0]]
         if self.columns > 1:
             self.metrics.add(rows)
+        self.settle()
         if self.apart is None and not self.compile_seconds:
             self.compile_seconds = seconds
         else:
@@ -498,8 +523,13 @@ class _Run:
 
     def settle(self) -> None:
         """Remember this moment, at which nothing is half done: what is saved, whenever an interrupt comes."""
-        row = {name: list(sums) for name, sums in self.metrics.sums.items() if sums[1]}
+        row = self.metrics.unfinished()
         self.settled = (self.state, self.best, self.best_step, len(self.values), len(self.validations), row)
+
+    def is_there(self) -> bool:
+        """Whether what was settled last still exists: meta-steps that were broken off have given it up."""
+        arrays = [x for x in jtu.tree_leaves(self.settled[0]) if isinstance(x, jax.Array)]
+        return not any(x.is_deleted() for x in arrays)
 
     def save(self) -> None:
         state, best, best_step, step, validations, row = self.settled
@@ -526,7 +556,7 @@ class _Run:
         if type(best_step) is not int:
             raise CheckpointError(f"The checkpoint says that its best learner is of meta-step {best_step!r}.")
         self.best_step = best_step
-        self.metrics.begin(metadata.get("row"))
+        self.metrics.resume(metadata.get("row"))
         if int(self.state.step) != self.step:
             raise CheckpointError(
                 f"The checkpoint was saved after meta-step {int(self.state.step)}, but its curves have {self.step} of "

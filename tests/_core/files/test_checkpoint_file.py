@@ -25,11 +25,11 @@ def test_one_writes_at_a_time_and_leaves_two_files(tmp_path):
     file.close()
     assert names(tmp_path) == ["x.metaopt", "x.metaopt.curves"]
     again = CheckpointFile(path)
-    found = again.load(TREE)
+    found = again.load(lambda _: TREE)
     assert found is not None and found[1]["note"] == 1 and found[2] == CURVES
     again.release()
     other = CheckpointFile(tmp_path / "y.metaopt")
-    assert other.load(TREE) is None
+    assert other.load(lambda _: TREE) is None
     other.release()
 
 
@@ -43,7 +43,7 @@ def test_a_folder_that_is_removed_is_written_anew_with_a_warning(tmp_path):
     assert before == [["x.metaopt.lock"]] * 2
     file.release()
     again = CheckpointFile(folder / "x.metaopt")
-    found = again.load(TREE)
+    found = again.load(lambda _: TREE)
     assert found is not None and found[2] == CURVES
     again.release()
     assert names(folder) == ["x.metaopt", "x.metaopt.curves"]
@@ -53,6 +53,6 @@ def test_an_old_file_has_no_curves_beside_it(tmp_path):
     path = tmp_path / "x.metaopt"
     metaopt.save(path, TREE, metadata={"values": [1.0]})
     file = CheckpointFile(path)
-    found = file.load(TREE)
+    found = file.load(lambda _: TREE)
     assert found is not None and found[1:] == ({"values": [1.0]}, None)
     file.release()
