@@ -166,6 +166,7 @@ _PEERS: dict[str, tuple[list[str], list[str]]] = {
         ["dacbench==0.5.6"],
     ),
     "gymnax": (["jax", "gymnax==1.0.1"], []),
+    "evosax": (["jax", "optax", "evosax==0.3.2"], []),
 }
 
 
@@ -174,7 +175,8 @@ def interpreter(name: str) -> Path:
 
     **Arguments:**
 
-    - `name`: `"opifex"`, `"torchopt"`, `"torchjd"`, `"pymoo"`, `"deepxde"`, `"jinns"`, `"dacbench"` or `"gymnax"`.
+    - `name`: `"opifex"`, `"torchopt"`, `"torchjd"`, `"pymoo"`, `"deepxde"`, `"jinns"`, `"dacbench"`, `"gymnax"`
+        or `"evosax"`.
 
     **Returns:**
 

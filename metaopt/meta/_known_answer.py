@@ -50,6 +50,19 @@ def estimates(
     keys: Key[Array, " replicates"],
 ) -> Float[np.ndarray, "replicates count"]:
     """Meta-gradients of the first leaf one after the other, after some that are not counted, for each key."""
+    return all_estimates(estimator, learner, problem, skipped=skipped, count=count, keys=keys)[..., 0]
+
+
+def all_estimates(
+    estimator: AbstractEstimator,
+    learner: Learner,
+    problem: MetaProblem,
+    *,
+    skipped: int,
+    count: int,
+    keys: Key[Array, " replicates"],
+) -> Float[np.ndarray, "replicates count leaves"]:
+    """The same of all leaves, which are numbers."""
 
     def run(key: PRNGKeyArray) -> Array:
         start, key = jr.split(key)
@@ -57,7 +70,7 @@ def estimates(
 
         def body(dynamic: PyTree, key: PRNGKeyArray) -> tuple[PyTree, Array]:
             state, estimate = estimator.estimate(eqx.combine(dynamic, static), learner, problem, key=key)
-            return eqx.filter(state, eqx.is_array), jtu.tree_leaves(estimate.grads)[0]
+            return eqx.filter(state, eqx.is_array), jnp.stack(jtu.tree_leaves(estimate.grads))
 
         return jax.lax.scan(body, dynamic, jr.split(key, skipped + count))[1][skipped:]
 

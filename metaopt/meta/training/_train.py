@@ -204,6 +204,23 @@ def _chunk(kept: _Kept, episodes: PyTree) -> tuple[MetaState, Float[Array, "chun
     return eqx.combine(dynamic, static), rows
 
 
+def memory_of_meta_steps(
+    learner: Learner,
+    problem: MetaProblem,
+    estimator: AbstractEstimator[Any],
+    outer: AbstractAlgorithm[Any, Any, Any],
+) -> int:
+    """The bytes that the compiled program of meta-steps needs, as XLA says: arguments, results and what is between."""
+    episodes = estimator.init(learner, problem, key=jr.key(0))
+    zero = jnp.zeros((), jnp.int32)
+    state = MetaState(zero, learner, outer.init(learner), None, zero)
+    chunk: Any = _chunk
+    lowered = chunk.lower(_Kept(state, zero, estimator, outer, problem, jr.key(0), 1), episodes)
+    memory = lowered.compile().compiled.memory_analysis()
+    results = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    return int(memory.argument_size_in_bytes + results + memory.temp_size_in_bytes)
+
+
 def meta_train(
     learner: Learner,
     problem: MetaProblem,
