@@ -3,8 +3,9 @@ from ._algorithm import (
     AbstractPlanner as AbstractPlanner,
     with_horizon as with_horizon,
 )
-from ._check import CheckError as CheckError, Report as Report, check as check
+from ._check import Report as Report, check as check
 from ._drivers import fixed_point as fixed_point, minimize as minimize
+from ._explain import CheckError as CheckError
 from ._learner import (
     AbstractStart as AbstractStart,
     Inner as Inner,

@@ -11,12 +11,9 @@ import jax.tree_util as jtu
 from jaxtyping import PyTree
 
 from ._algorithm import AbstractAlgorithm
+from ._explain import CheckError, difference, fault_of_task, is_shape
 from ._task import AbstractTask
 from .arrays._trees import started
-
-
-class CheckError(ValueError):
-    """Raised by [`metaopt.check`][]: names the stage that failed, and what was wrong."""
 
 
 class Report(eqx.Module):
@@ -62,6 +59,8 @@ def check(
     params = stage("params", started, params)
     value = jax.ShapeDtypeStruct((), jnp.result_type(float))
     if task is not None:
+        if (fault := fault_of_task(task, params)) is not None:
+            raise CheckError(f"`task` failed: {fault}")
         value, signal = stage("task.evaluate", lambda p: task.evaluate(p, key=key), params)
         grads = signal if grads is None else grads
     elif grads is None:
@@ -71,7 +70,12 @@ def check(
     def step(state: PyTree, params: PyTree, grads: PyTree, value: Any) -> tuple[PyTree, PyTree]:
         return algorithm.step(state, params, grads, value=value)
 
-    new_state, new_params = stage("algorithm.step", step, state, params, grads, value)
+    new = stage("algorithm.step", step, state, params, grads, value)
+    if not (isinstance(new, tuple) and len(new) == 2):
+        raise CheckError("`algorithm.step` must return a pair, the new state and the new parameters.")
+    new_state, new_params = new
+    if difference(params, new_params) and not difference(params, new_state) and not difference(state, new_params):
+        raise CheckError("`algorithm.step` returns the parameters first: the new state comes before them.")
     _same("state", state, new_state)
     _same("params", params, new_params)
     missing = _without_one(grads, params)
@@ -109,12 +113,8 @@ def _without_one(grads: PyTree, params: PyTree) -> tuple[str, PyTree] | None:
     return jtu.keystr(leaves[0][0]), jtu.tree_unflatten(structure, [None, *(leaf for _, leaf in leaves[1:])])
 
 
-def _is_shape(x: Any) -> bool:
-    return isinstance(x, jax.ShapeDtypeStruct) or eqx.is_array(x)
-
-
 def _is_inexact_shape(x: Any) -> bool:
-    return _is_shape(x) and jnp.issubdtype(x.dtype, jnp.inexact)
+    return is_shape(x) and jnp.issubdtype(x.dtype, jnp.inexact)
 
 
 def _same(what: str, before: PyTree, after: PyTree) -> None:
@@ -129,20 +129,5 @@ def _same(what: str, before: PyTree, after: PyTree) -> None:
     )
 
 
-def difference(before: PyTree, after: PyTree) -> tuple[str | None, str, str] | None:
-    """Where two trees first differ in shape, dtype or kind, and what is there in each; no place, if in structure."""
-    old, new = (jtu.tree_flatten_with_path(tree) for tree in (before, after))
-    if old[1] != new[1]:
-        return None, str(old[1]), str(new[1])
-    for (path, a), (_, b) in zip(old[0], new[0], strict=True):
-        if _kind(a) != _kind(b):
-            return jtu.keystr(path), _kind(a), _kind(b)
-    return None
-
-
-def _kind(x: Any) -> str:
-    return f"{x.dtype}{list(x.shape)}" if _is_shape(x) else f"a `{type(x).__name__}`"
-
-
 def _nbytes(tree: PyTree) -> int:
-    return sum(x.size * x.dtype.itemsize for x in jtu.tree_leaves(tree) if _is_shape(x))
+    return sum(x.size * x.dtype.itemsize for x in jtu.tree_leaves(tree) if is_shape(x))

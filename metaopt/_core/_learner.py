@@ -10,6 +10,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ._algorithm import AbstractAlgorithm, with_horizon
+from ._explain import explained
 from ._task import AbstractTask
 from .arrays._trees import started
 
@@ -137,6 +138,7 @@ def unroll(
         carry, value = inner_step(algorithm, task, carry, key=key, second_order=second_order)
         return eqx.filter(carry, eqx.is_array), value
 
-    final, values = jax.lax.scan(jax.checkpoint(body) if remat else body, dynamic, jr.split(data_key, steps))
+    with explained(algorithm, task, params):
+        final, values = jax.lax.scan(jax.checkpoint(body) if remat else body, dynamic, jr.split(data_key, steps))
     carry = eqx.combine(final, static)
     return Trajectory(jnp.asarray(values), carry.params, carry.state)

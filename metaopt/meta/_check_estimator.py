@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
 from .._core import CheckError, Learner
-from .._core._check import difference, stage
+from .._core._check import stage
+from .._core._explain import difference
 from .._core.arrays._numbers import check_counts
 from ..sharding import make_mesh
 from ._known_answer import estimates, known_problem, truth

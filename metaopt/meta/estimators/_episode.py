@@ -1,5 +1,6 @@
 """Episodes: inner loops that may be cut into truncations and gone on with later."""
 
+import functools as ft
 from typing import Any
 
 import equinox as eqx
@@ -10,6 +11,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from ..._core import AbstractTask, Inner, Learner, Mixture, inner_step, with_horizon
+from ..._core._explain import explained
 from ..._core.arrays._trees import add_up, compute_dtype, select
 from .._horizons import ConstantHorizon
 from ..base import AbstractHorizon, MetaProblem, Observation
@@ -108,18 +110,28 @@ def advance(
 
     body = jax.checkpoint(body) if remat else body
     xs = (jr.split(step_key, steps), jnp.arange(steps, dtype=clock.dtype))
-    dynamic, (contributions, seen) = jax.lax.scan(body, dynamic, xs)
-    progress = eqx.combine(dynamic, static)
-    params = progress.inner.params
-    if problem.objective.queries:
-        value = plan.task.measure(params, key=end_key)
-    else:
-        value, _ = plan.task.evaluate(params, key=end_key)
-    end = jnp.minimum(clock + steps, plan.horizon) if halts else clock + steps
-    objective, contribution, last = observe(progress.objective, value, end, True)
+    queries = problem.objective.queries
+    contribute = ft.partial(_contribute, problem, progress.objective, plan.horizon)
+    with explained(algorithm, plan.task, progress.inner.params, measured=queries, contribute=contribute):
+        dynamic, (contributions, seen) = jax.lax.scan(body, dynamic, xs)
+        progress = eqx.combine(dynamic, static)
+        params = progress.inner.params
+        if queries:
+            value = plan.task.measure(params, key=end_key)
+        else:
+            value, _ = plan.task.evaluate(params, key=end_key)
+        end = jnp.minimum(clock + steps, plan.horizon) if halts else clock + steps
+        objective, contribution, last = observe(progress.objective, value, end, True)
+        if jnp.shape(value) or jnp.shape(contribution):
+            raise TypeError("The value of a task and the contribution of an objective are single numbers.")
     counted = jnp.clip(plan.horizon - clock, 1, steps)
     mean = (jnp.sum(seen) + last) / counted.astype(value.dtype)
     return Progress(progress.inner, objective), Outcome(jnp.sum(contributions) + contribution, mean)
+
+
+def _contribute(problem: MetaProblem, state: PyTree, horizon: Int[Array, ""], value: Array) -> Any:
+    """A contribution of the objective, to look at its shapes."""
+    return problem.objective.contribute(state, Observation(value, jnp.ones_like(horizon), horizon))
 
 
 def _is_divided(horizon: AbstractHorizon, steps: int) -> bool:

@@ -45,7 +45,10 @@ def _largest(family: AbstractTaskFamily, learner: Learner) -> int:
         return eqx.filter(inner_step(learner.algorithm, task, inner, key=jr.key(0)), eqx.is_array)
 
     dynamic, static = eqx.partition(learner, eqx.is_array)
-    jaxpr = jax.make_jaxpr(lambda dynamic: step(eqx.combine(dynamic, static)))(dynamic)
+    try:
+        jaxpr = jax.make_jaxpr(lambda dynamic: step(eqx.combine(dynamic, static)))(dynamic)
+    except Exception:
+        return 0  # what is wrong is said where it is run
     return max(_sizes(jaxpr.jaxpr), default=0)
 
 

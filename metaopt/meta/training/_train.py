@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from ..._core import (
     AbstractAlgorithm,
     AbstractTaskFamily,
+    CheckError,
     CheckpointError,
     Learner,
     Mixture,
@@ -160,7 +161,10 @@ def _validate(
         task_key, run_key, measure_key = jr.split(key, 3)
         task = family.sample(key=task_key)
         trajectory = unroll(learner, task, steps=steps, key=run_key)
-        return task.measure(trajectory.params, key=measure_key)
+        value = task.measure(trajectory.params, key=measure_key)
+        if jnp.shape(value):
+            raise CheckError(f"`{type(task).__name__}.measure` must be one number, but it has shape {value.shape}.")
+        return value
 
     values = jax.vmap(one)(task_keys(key, jnp.arange(tasks)))
     mean = jnp.mean(values)
