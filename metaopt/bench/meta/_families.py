@@ -37,11 +37,8 @@ from ._throughput import available_devices
 
 _FAMILIES, _TASKS, _TRUNCATION = 1000, 16, 20
 _INNER_STEPS = 2 * _TASKS * _TRUNCATION
-_EVERY = 300
+_EVERY = 500
 _ROTATION = Rotation(resident=6, per_step=3, every=_EVERY)
-
-
-_KEY = jr.key(0)
 
 
 class _Over(Exception):
@@ -86,7 +83,7 @@ def _train(families: Mixture, seconds: float) -> tuple[int, float, list[float]]:
             estimator=Mixed(_estimator()),
             outer=from_optax(optax.adam, learning_rate=1e-3),
             steps=1_000_000,
-            key=_KEY,
+            key=jr.key(0),
             rotation=_ROTATION,
             sinks=[watch],
             sink_every=1,
@@ -147,7 +144,7 @@ def _is_resumed_exactly(families: Mixture, folder: str) -> bool:
             estimator=Mixed(_estimator()),
             outer=from_optax(optax.adam, learning_rate=1e-3),
             steps=steps,
-            key=_KEY,
+            key=jr.key(0),
             rotation=Rotation(resident=2, per_step=1, every=4),
             checkpoint=f"{folder}/{name}.metaopt",
             resume=resume,
@@ -177,7 +174,7 @@ def run(*, full: bool = False) -> Report:
 def _run(seconds: float, members: int, folder: str) -> Report:
     families = generate(_FAMILIES, seed=0, buckets=True)
     steps, processor, compiled = _train(families, seconds)
-    table = Timetable(_ROTATION, families, run_keys(_KEY)[1])
+    table = Timetable(_ROTATION, families, run_keys(jr.key(0))[1])
     visits = Counter(turn.family for step in range(steps) for turn, _ in table.drawn(step))
     rng, rows, ours, alone, compiling = np.random.default_rng(0), [], 0.0, 0.0, 0.0
     quick = quick_options(2)
