@@ -148,6 +148,7 @@ DEFAULT: Registry = Registry.of(
             "digits_conv": "metaopt.tasks:DigitsConv",
             "mnist_1d": "metaopt.tasks:Mnist1D",
             "generated": "metaopt.tasks:Generated",
+            "supervised": "metaopt.tasks:Supervised",
             "sparse_coding": "metaopt.tasks:SparseCoding",
             "poisson_sources": "metaopt.physics:PoissonSources",
             "helmholtz_wave_numbers": "metaopt.physics:HelmholtzWaveNumbers",
@@ -278,6 +279,15 @@ DEFAULT: Registry = Registry.of(
         "metaopt.rl.agents._exploration:AbstractExploration": {
             "epsilon_greedy": "metaopt.rl:EpsilonGreedy",
             "boltzmann": "metaopt.rl:Boltzmann",
+        },
+        "metaopt.tasks.networks._networks:AbstractNetwork": {
+            "dense": "metaopt.tasks:DenseNetwork",
+            "convolutional": "metaopt.tasks:ConvolutionalNetwork",
+            "recurrent": "metaopt.tasks:RecurrentNetwork",
+            "attention": "metaopt.tasks:AttentionNetwork",
+            "vision_transformer": "metaopt.tasks:VisionTransformer",
+            "mlp_mixer": "metaopt.tasks:MLPMixer",
+            "residual": "metaopt.tasks:ResidualNetwork",
         },
         Mixture: {
             "mixture": "metaopt._core:Mixture",

@@ -31,6 +31,7 @@ from .families._rosenbrock import Rosenbrock as Rosenbrock, RosenbrockTask as Ro
 from .families._sinusoids import Sinusoids as Sinusoids, SinusoidsTask as SinusoidsTask
 from .families._sparse_coding import SparseCoding as SparseCoding, SparseCodingTask as SparseCodingTask
 from .families._supervised import SupervisedTask as SupervisedTask
+from .families._supervised_family import Supervised as Supervised
 from .families._task_distribution import TaskDistribution as TaskDistribution, generate as generate
 from .families._teacher_student import TeacherStudent as TeacherStudent, TeacherStudentTask as TeacherStudentTask
 from .networks._networks import (
@@ -39,6 +40,11 @@ from .networks._networks import (
     DenseNetwork as DenseNetwork,
 )
 from .networks._sequence_networks import AttentionNetwork as AttentionNetwork, RecurrentNetwork as RecurrentNetwork
+from .networks._vision_networks import (
+    MLPMixer as MLPMixer,
+    ResidualNetwork as ResidualNetwork,
+    VisionTransformer as VisionTransformer,
+)
 from .wrappers._normalized import Normalized as Normalized, NormalizedTask as NormalizedTask
 from .wrappers._reduced_batch import ReducedBatch as ReducedBatch
 from .wrappers._reparametrized import Reparametrized as Reparametrized, ReparametrizedTask as ReparametrizedTask

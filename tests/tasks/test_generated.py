@@ -24,6 +24,7 @@ from metaopt.tasks import (
     generate,
 )
 from metaopt.tasks.data._text import ALPHABET, text
+from metaopt.tasks.networks._sequence_networks import attend
 
 
 pytest.importorskip("sklearn")
@@ -115,10 +116,10 @@ def test_attention_sees_positions_and_nothing_later(getkey):
     # The last position of a shorter sequence sees the same as that position of the longer one did.
     later = jax.grad(lambda p: jnp.sum(network.apply((({**embedding, "positions": p}), *params[1:]), x.reshape(2, 12))))
     assert bool(jnp.all(jnp.any(later(embedding["positions"]) != 0, axis=1)))
-    attend = network._attend(jr.normal(getkey(), (1, 4, 24)))
-    assert attend.shape == (1, 4, 8)
+    seen = attend(jr.normal(getkey(), (1, 4, 24)), 2, causal=True)
+    assert seen.shape == (1, 4, 8)
     first = jnp.zeros((1, 4, 24)).at[0, 0].set(1.0).at[0, 3].set(5.0)
-    np.testing.assert_allclose(network._attend(first)[0, 0], jnp.ones(8), rtol=1e-5)
+    np.testing.assert_allclose(attend(first, 2, causal=True)[0, 0], jnp.ones(8), rtol=1e-5)
     with pytest.raises(ValueError, match="multiple of `heads`"):
         AttentionNetwork(4, 3, 7, 1, 5)
 

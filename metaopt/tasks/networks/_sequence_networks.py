@@ -105,17 +105,20 @@ class AttentionNetwork(AbstractNetwork):
         x = x + embedding["positions"][None]
         for index in range(self.blocks):
             qkv, out, widen, narrow = blocks[4 * index : 4 * index + 4]
-            x = x + _dense(out, self._attend(_dense(qkv, _norm(x))))
+            x = x + _dense(out, attend(_dense(qkv, _norm(x)), self.heads, causal=True))
             x = x + _dense(narrow, jax.nn.gelu(_dense(widen, _norm(x))))
         return affine(readout, _norm(x[:, -1]))
 
-    def _attend(self, qkv: Float[Array, "n steps triple"]) -> Float[Array, "n steps width"]:
-        n, steps, _ = qkv.shape
-        query, key, value = jnp.moveaxis(qkv.reshape(n, steps, 3, self.heads, -1), 2, 0)
-        scores = jnp.einsum("nshd,nthd->nhst", query, key) / math.sqrt(query.shape[-1])
+
+def attend(qkv: Float[Array, "n steps triple"], heads: int, *, causal: bool) -> Float[Array, "n steps width"]:
+    r"""$\mathrm{softmax}(Q K^\top / \sqrt d) V$ in each head; if `causal`, of a position and those before it."""
+    n, steps, triple = qkv.shape
+    query, key, value = jnp.moveaxis(qkv.reshape(n, steps, 3, heads, -1), 2, 0)
+    scores = jnp.einsum("nshd,nthd->nhst", query, key) / math.sqrt(query.shape[-1])
+    if causal:
         seen = jnp.tril(jnp.ones((steps, steps), bool))
-        weights = jax.nn.softmax(jnp.where(seen[None, None], scores, -1e9), axis=-1)
-        return jnp.einsum("nhst,nthd->nshd", weights, value).reshape(n, steps, self.width)
+        scores = jnp.where(seen[None, None], scores, -1e9)
+    return jnp.einsum("nhst,nthd->nshd", jax.nn.softmax(scores, axis=-1), value).reshape(n, steps, triple // 3)
 
 
 def _dense(layer: dict[str, Any], x: Float[Array, "n steps a"]) -> Float[Array, "n steps b"]:
