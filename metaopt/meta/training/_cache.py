@@ -6,10 +6,12 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.extend.core as jex
 import jax.numpy as jnp
 import jax.random as jr
 import jax.tree_util as jtu
 import numpy as np
+from jax.core import ShapedArray
 
 from ..._core import AbstractTaskFamily, Inner, Learner, Mixture, inner_step
 from ..base import MetaProblem
@@ -52,12 +54,18 @@ def _largest(family: AbstractTaskFamily, learner: Learner) -> int:
     return max(_sizes(jaxpr.jaxpr), default=0)
 
 
-def _sizes(jaxpr: Any) -> Iterator[int]:
+def _sizes(jaxpr: jex.Jaxpr) -> Iterator[int]:
+    """The bytes of each result in a program, and in those that it calls."""
     for equation in jaxpr.eqns:
         for value in equation.outvars:
-            aval = value.aval
-            if hasattr(aval, "shape") and not jnp.issubdtype(aval.dtype, jax.dtypes.extended):
+            aval: Any = value.aval
+            # Neither tokens nor random keys.
+            if isinstance(aval, ShapedArray) and not jnp.issubdtype(aval.dtype, jax.dtypes.extended):
                 yield int(np.prod(aval.shape)) * aval.dtype.itemsize
-        for inner in jtu.tree_leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "jaxpr")):
-            if hasattr(inner := getattr(inner, "jaxpr", inner), "eqns"):
-                yield from _sizes(inner)
+        for part in jtu.tree_leaves(list(equation.params.values()), is_leaf=_is_program):
+            if _is_program(part):
+                yield from _sizes(part.jaxpr if isinstance(part, jex.ClosedJaxpr) else part)
+
+
+def _is_program(x: Any) -> bool:
+    return isinstance(x, jex.ClosedJaxpr | jex.Jaxpr)
