@@ -67,7 +67,7 @@ def test_list_shows_all_kinds_and_entries(metaopt_):
         *("algorithms", "predictors", "heads", "clocks", "backends", "task-families", "classes", "accelerators"),
         *("tasks", "domains", "samplers", "residuals", "terms", "fields", "balancings", "resamplings", "solvers"),
         *("environments", "agents", "rewards", "controls", "explorations"),
-        *("mixtures", "objectives", "horizons", "estimators", "methods", "meshes", "runs", "benches"),
+        *("networks", "mixtures", "objectives", "horizons", "estimators", "methods", "meshes", "runs", "benches"),
     ]
     for kind in DEFAULT.kinds():
         for name in DEFAULT.names(kind):

@@ -88,7 +88,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "meta-families": Benchmark(
         "meta-training on a thousand families: programs, compiling, and what sharing programs costs",
         "metaopt.bench.meta._families:run",
-        20,
+        15,
         "extra `data`",
     ),
     "meta-throughput": Benchmark(

@@ -166,7 +166,7 @@ def run(*, full: bool = False) -> Report:
     # Compiling is part of the figure, so nothing that was compiled before may be reused.
     jax.config.update("jax_enable_compilation_cache", False)
     try:
-        return _run(600.0, 5 if full else 2, tempfile.mkdtemp())
+        return _run(600.0, 3 if full else 1, tempfile.mkdtemp())
     finally:
         jax.config.update("jax_enable_compilation_cache", cached)
 
