@@ -58,7 +58,8 @@ def _buffers(leaf: Any) -> list[Any]:
     if leaf.is_deleted():
         return []
     try:
-        return _pointers(leaf)
+        # Of an array that is still being computed XLA may not know the place yet, and then it ends the process.
+        return _pointers(leaf.block_until_ready())
     except RuntimeError:  # a platform that does not tell where its arrays lie
         return [id(leaf)]
 
