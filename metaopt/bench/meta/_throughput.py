@@ -12,15 +12,15 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..._core import Learner, SkipNonFinite, from_optax
+from ..._core import AbstractLossTask, AbstractTaskFamily, Learner, SkipNonFinite, from_optax
 from ...evaluate import CSVFile
 from ...l2o import MLP, LearnableSGD
 from ...meta import PES, ConstantHorizon, MeanLoss, MetaProblem, MetaState, TaskParallel, meta_step, meta_train
 from ...meta.training._train import memory_of_meta_steps
 from ...sharding import make_mesh
-from ...tasks import DigitsMLP, Rosenbrock
+from ...tasks import DigitsMLP
 from .. import _peers
 from ..base import Budget, Claim, Report, Rival
 
@@ -88,10 +88,34 @@ def _measure(blocks: int, devices: int) -> tuple[float, float, float]:
     return compile_seconds, steps / statistics.median(wall), steps / statistics.median(cpu)
 
 
+class _Bowl(AbstractLossTask[Array]):
+    """A sum of squares: a task of nothing but parameters."""
+
+    scale: Float[Array, ""]
+    size: int = eqx.field(static=True)
+
+    def init(self, *, key: PRNGKeyArray) -> Float[Array, " size"]:
+        return jr.normal(key, (self.size,))
+
+    def loss(self, params: Float[Array, " size"], *, key: PRNGKeyArray) -> Float[Array, ""]:
+        del key
+        return self.scale * jnp.mean(jnp.square(params))
+
+    def measure(self, params: Float[Array, " size"], *, key: PRNGKeyArray) -> Float[Array, ""]:
+        return self.loss(params, key=key)
+
+
+class _Wide(AbstractTaskFamily):
+    size: int = eqx.field(static=True)
+
+    def sample(self, *, key: PRNGKeyArray) -> _Bowl:
+        return _Bowl(jr.uniform(key, ()), self.size)
+
+
 def _memory_units(batch_size: int | None) -> float:
     """The memory of a meta-step in units of the inner parameters of all tasks."""
     size = 100_000
-    problem = MetaProblem(Rosenbrock(size), MeanLoss(), ConstantHorizon(_HORIZON), tasks=_TASKS, batch_size=batch_size)
+    problem = MetaProblem(_Wide(size), MeanLoss(), ConstantHorizon(_HORIZON), tasks=_TASKS, batch_size=batch_size)
     learner = Learner(LearnableSGD(1e-4, momentum=0.9))
     estimator, outer = PES(0.01, _TRUNCATION), SkipNonFinite(from_optax(optax.adam, learning_rate=1e-3))
     return memory_of_meta_steps(learner, problem, estimator, outer) / (4 * size * _TASKS)
